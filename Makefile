@@ -1,0 +1,60 @@
+# `make demo` and `make test` are all a newcomer needs; both set up what they use.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+JOBS   ?= auto
+
+.PHONY: setup demo test check lint types imports proto proto-check bench sim clean help
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## setup    make .venv with everything that runs, tests and checks the project
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+## test     run the tests, in parallel
+test: setup
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+## check    lint, types, import rules, generated code up to date
+check: lint types imports proto-check
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+## proto    generate crane/v1 and crane/log/v1 from proto/
+proto: setup
+	$(BIN)/python proto/generate.py
+
+proto-check: setup
+	$(BIN)/python proto/generate.py --check
+
+## demo     a real cluster on this machine: run jobs, show and check the results, clean up
+demo: setup
+	$(BIN)/python -m bench.demo
+
+## bench    run every benchmark scenario (bench/README.md)
+bench: setup
+	$(BIN)/python -m bench all
+
+## sim      replay one seed of the simulation: make sim SEED=17
+sim: setup
+	$(BIN)/python -m cranectld.sim --seed $(SEED) --story
+
+## clean    remove the environment and everything generated on this machine
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

@@ -1,0 +1,1 @@
+"""Identity: peer credentials, the cluster key, tokens, signed streams."""

@@ -1,0 +1,1 @@
+"""Client of the controller: submit, query, cancel, wait, follow events."""

@@ -1,0 +1,1 @@
+"""Generated log format (`proto/crane/log`)."""

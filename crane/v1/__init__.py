@@ -1,0 +1,1 @@
+"""Generated wire contract (`proto/crane/v1`); `make proto` makes it."""

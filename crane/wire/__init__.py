@@ -1,0 +1,1 @@
+"""Conversion between the vocabulary and the generated messages, shared by both ends."""

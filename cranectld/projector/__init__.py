@@ -1,0 +1,1 @@
+"""Follows the log in a process of its own: accounting tables and snapshots."""

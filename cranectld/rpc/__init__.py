@@ -1,0 +1,1 @@
+"""gRPC services and the local door; conversion between wire and core."""

@@ -1,0 +1,1 @@
+"""The real shell: single-writer loop, clock, timers, planner thread."""

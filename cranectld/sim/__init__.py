@@ -1,0 +1,1 @@
+"""The simulated shell: seeded clock, network, disk and nodes."""

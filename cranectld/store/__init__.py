@@ -1,0 +1,1 @@
+"""Event log, blobs and snapshots (SQLite)."""

@@ -1,0 +1,1 @@
+"""Pure agent state machine. No clock, no randomness, no I/O."""

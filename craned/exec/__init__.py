@@ -1,0 +1,1 @@
+"""Runs steps: launcher, shim, cgroups, standard streams, environment."""

@@ -1,0 +1,1 @@
+"""Scheduling as functions on arrays: numpy and numba, nothing else."""
