@@ -7,7 +7,8 @@ scripts match on them (`--json`), the wire contract carries them, and a name is 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # importing `typing` would cost every command milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

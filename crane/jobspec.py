@@ -10,7 +10,7 @@ epoch. 0 (or an empty text) means "not given" unless a field says otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from crane.record import dataclass, field
 from enum import IntEnum
 
 UNLIMITED = -1

@@ -6,7 +6,7 @@ and keyed by (job, step, attempt); reports stay with the agent until the control
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from crane.record import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 

@@ -6,9 +6,8 @@ single host; `crane.config.load` documents the TOML form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from crane.jobspec import UNLIMITED, Gres
+from crane.record import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
