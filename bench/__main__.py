@@ -1,0 +1,51 @@
+"""Run benchmark scenarios: `python -m bench list`, `python -m bench e2e.throughput --json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+from bench.report import Report, machine
+
+SCENARIOS = {
+    "e2e.throughput": ("bench.e2e", "throughput", "2,000 jobs of their own through four agents"),
+    "e2e.latency": ("bench.e2e", "latency", "submit to first time stamp of the job, idle cluster"),
+    "cli.startup": ("bench.startup", "commands", "wall time of csub and cqueue"),
+    "cold.start": ("bench.startup", "cold", "empty caches: controller takes jobs, first job ran"),
+    "submit.batch": ("bench.submit", "batch", "100,000 separately described jobs"),
+    "array.submit": ("bench.submit", "array", "an array of 1,000,000; 200,000 of its tasks run"),
+    "kill.controller": ("bench.kills", "controller", "kill -9 at seeded instants under load"),
+}
+
+
+def main() -> int:
+    """Exit status 0 when every scenario ran to its end."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("scenario", help="a scenario, `all`, or `list`")
+    parser.add_argument("--json", action="store_true", help="one JSON object per metric and run")
+    parser.add_argument("--runs", type=int, default=1, help="how often (default 1)")
+    parser.add_argument("--jobs", type=int, default=0, help="jobs or tasks instead of the usual")
+    args = parser.parse_args()
+    if args.scenario == "list":
+        for name, (_, _, text) in SCENARIOS.items():
+            print(f"{name:18} {text}")
+        return 0
+    names = list(SCENARIOS) if args.scenario == "all" else [args.scenario]
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        print(f"bench: no scenario {unknown[0]!r}; see `python -m bench list`", file=sys.stderr)
+        return 2
+    print(json.dumps({"machine": machine()}) if args.json else machine(), flush=True)
+    for name in names:
+        module, function, _ = SCENARIOS[name]
+        run: Callable[[Report, int], None] = getattr(import_module(module), function)
+        for number in range(args.runs):
+            run(Report(name, args.json, {"run": number + 1}), args.jobs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""Codes of verdicts: why a pending record waits. Free of numpy and numba, for mere readers."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class VerdictCode(IntEnum):
+    """Outcome of a pass for one pending record. Codes from 16 on are gates, passed through."""
+
+    STARTED = 0
+    """All its tasks that may start do start by this plan."""
+    PRIORITY = 1
+    """Behind others: it would fit now, or its turn did not come, and they go first."""
+    RESOURCES = 2
+    """What is free now does not suffice, or it is the head that the others wait for."""
+    NODE_NOT_AVAIL = 3
+    """Nodes that could host it exist, and too many of them are down, drained or failed."""
+    NEVER = 4
+    """No set of configured nodes could ever host it."""
+    NOT_REACHED = 5
+    """The pass ended before it: depth, or the bound on starts of one pass."""
+    DEPENDENCY = 16
+    DEPENDENCY_NEVER_SATISFIED = 17
+    HELD_USER = 18
+    HELD_ADMIN = 19
+    BEGIN_TIME = 20
+    ARRAY_LIMIT = 21
+    """As many of its tasks run as may run at once."""
+    PARTITION_DOWN = 22
+    PARTITION_INACTIVE = 23
+    PARTITION_TIME_LIMIT = 24
+    PARTITION_NODE_LIMIT = 25
+    RESERVATION = 26
+    LICENSES = 27
+    LIMIT = 28
+    """A limit of its user, account or QoS."""
+    REQUEUE_HOLD = 29

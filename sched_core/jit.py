@@ -1,0 +1,94 @@
+"""How a kernel is compiled: one signature, without the GIL, cached, never during a pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from sched_core import cachedir
+
+cachedir.freeze()
+
+import numba  # noqa: E402  (it reads its environment when imported)
+
+_njit: Any = numba.njit
+_named_tuple: Any = numba.types.NamedTuple
+_config: Any = numba.config
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+_KERNELS: list[tuple[Any, Any]] = []
+_READY: list[Any] = []
+_I = numba.int64
+_TYPES: dict[str, Any] = {
+    "int": _I,
+    "bool": numba.boolean,
+    "None": numba.void,
+    "Vector": _I[::1],
+    "Matrix": _I[:, ::1],
+    "Cube": _I[:, :, ::1],
+}
+
+
+def numba_types(annotated: Any, scope: dict[str, Any]) -> list[Any]:
+    """The numba types of annotations: `_TYPES`, or NamedTuples of such found in `scope`."""
+    types = []
+    for annotation in annotated.__annotations__.values():
+        name = getattr(annotation, "__forward_arg__", annotation)
+        if name not in _TYPES:
+            _TYPES[name] = _named_tuple(numba_types(scope[name], {}), scope[name])
+        types.append(_TYPES[name])
+    return types
+
+
+def kernel(function: Kernel) -> Kernel:
+    """Compile a function with the one signature that its annotations say (`Vector`, `Matrix`, ...).
+
+    Without runtime (`_nrt=False`): a kernel can neither allocate nor count references.
+    `error_model="numpy"`: it never raises; the code sees to it that no divisor is zero.
+    Other kernels can call it, Python cannot (see `entry`).
+    """
+    return _register(function, no_cpython_wrapper=True)
+
+
+def entry(function: Kernel) -> Kernel:
+    """A kernel that Python calls."""
+    return _register(function, no_cpython_wrapper=False)
+
+
+def _register(function: Kernel, *, no_cpython_wrapper: bool) -> Kernel:
+    types = numba_types(function, function.__globals__)
+    compiled: Kernel = _njit(
+        nogil=True,
+        cache=True,
+        error_model="numpy",
+        _nrt=False,
+        no_cfunc_wrapper=True,
+        no_cpython_wrapper=no_cpython_wrapper,
+    )(function)
+    _KERNELS.append((compiled, types[-1](*types[:-1])))
+    return compiled
+
+
+def inlined(function: Kernel) -> Kernel:
+    """A kernel with one caller: becomes part of it before compiling, so it is compiled once.
+
+    LLVM optimises a kernel anew within every kernel that calls it; depth of calls is what makes
+    compiling slow.
+    """
+    compiled: Kernel = _njit(nogil=True, error_model="numpy", _nrt=False, inline="always")(function)
+    return compiled
+
+
+def compile_kernels() -> None:
+    """Compile or load every kernel defined so far, callees first, and forbid any other signature.
+
+    Explicit and final, lest a literal argument makes another copy of a kernel and all it calls.
+    Idempotent and cheap once done. Does nothing when numba is disabled (NUMBA_DISABLE_JIT=1).
+    """
+    while len(_READY) < len(_KERNELS):
+        function, signature = _KERNELS[len(_READY)]
+        if not _config.DISABLE_JIT:
+            function.compile(signature)
+            function.disable_compile()
+        _READY.append(function)

@@ -1,0 +1,189 @@
+"""JobTable: what waits. One record per job; an array is one record with a count of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sched_core.columns import Ints, resized, room
+from sched_core.shapes import ShapeTable
+
+DURATION_MAX = 1 << 40
+"""Seconds; stands for "no limit" too. Instants stay far inside int64."""
+
+
+class JobTable:
+    """Pending records as columns.
+
+    Columns: `id[j]` (-1: spare row), `shape[j]` (row of the ShapeTable), `priority[j]` (higher is
+    first), `submit[j]` (order of submission: lower is first among equals), `duration[j]` (s, the
+    estimate by which it is planned), `begin[j]` (s, earliest start), `gate[j]` (a `VerdictCode`
+    that keeps it from starting, decided by the controller; 0: open), `count[j]` (tasks that may
+    start now). All operations are O(1) per record.
+    """
+
+    _COLUMNS = ("id", "shape", "priority", "submit", "duration", "begin", "gate", "count")
+    id: Ints
+    shape: Ints
+    priority: Ints
+    submit: Ints
+    duration: Ints
+    begin: Ints
+    gate: Ints
+    count: Ints
+
+    def __init__(self, shapes: ShapeTable) -> None:
+        self.shapes = shapes
+        self._row_of: dict[int, int] = {}
+        self._spare: list[int] = []
+        self._rows = 0
+        self._order: Ints | None = None
+        self.columns: Ints = np.full((len(self._COLUMNS), 16), -1, np.int64)
+        """All columns as rows of one matrix, in the order kernels know them by."""
+        self._bind()
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._row_of
+
+    def row(self, job_id: int) -> int:
+        """Row of a job's record; KeyError if it does not wait."""
+        return self._row_of[job_id]
+
+    def add(
+        self,
+        job_id: int,
+        shape: int,
+        *,
+        duration: int,
+        submit: int,
+        priority: int = 0,
+        begin: int = 0,
+        gate: int = 0,
+        count: int = 1,
+    ) -> None:
+        """Add the record of a job: `duration`, `begin` in seconds, `submit` any rising number."""
+        assert job_id >= 0
+        assert job_id not in self._row_of, job_id
+        row = self._spare.pop() if self._spare else self._rows
+        if row == self._rows:
+            self._rows += 1
+            self._reserve(self._rows)
+        self._row_of[job_id] = row
+        self.id[row] = job_id
+        self.shape[row] = shape
+        self.submit[row] = submit
+        self.shapes.retain(shape)
+        self._order = None
+        self.update(
+            job_id, priority=priority, duration=duration, begin=begin, gate=gate, count=count
+        )
+
+    def add_many(
+        self,
+        job_ids: Sequence[int],
+        shape: Sequence[int] | Ints,
+        *,
+        duration: Ints | int,
+        submit: Ints,
+        priority: Ints | int = 0,
+    ) -> None:
+        """Add plain records (open, one task each) at the cost of a few numpy calls for all."""
+        first, last = self._rows, self._rows + len(job_ids)
+        assert len(self._row_of.keys() & set(job_ids)) == 0
+        self._rows = last
+        self._reserve(last)
+        self._row_of.update(zip(job_ids, range(first, last), strict=True))
+        self.id[first:last] = job_ids
+        self.shape[first:last] = shape
+        self.submit[first:last] = submit
+        self.priority[first:last] = priority
+        self.duration[first:last] = np.clip(duration, 1, DURATION_MAX)
+        self.begin[first:last] = 0
+        self.gate[first:last] = 0
+        self.count[first:last] = 1
+        rows, users = np.unique(self.shape[first:last], return_counts=True)
+        for row, times in zip(rows.tolist(), users.tolist(), strict=True):
+            self.shapes.retain(row, times)
+        self._order = None
+
+    def update(
+        self,
+        job_id: int,
+        *,
+        priority: int | None = None,
+        duration: int | None = None,
+        begin: int | None = None,
+        gate: int | None = None,
+        count: int | None = None,
+    ) -> None:
+        """Change what is given of a record; the rest stays."""
+        row = self._row_of[job_id]
+        if priority is not None and priority != self.priority[row]:
+            self.priority[row] = priority
+            self._order = None
+        if duration is not None:
+            assert duration >= 0
+            self.duration[row] = min(max(duration, 1), DURATION_MAX)
+        if begin is not None:
+            self.begin[row] = begin
+        if gate is not None:
+            self.gate[row] = gate
+        if count is not None:
+            assert count >= 0
+            self.count[row] = count
+
+    def set_shape(self, job_id: int, shape: int) -> None:
+        """Change what a record asks for."""
+        row = self._row_of[job_id]
+        old = int(self.shape[row])
+        self.shapes.retain(shape)
+        self.shape[row] = shape
+        self.shapes.release(old)
+
+    def remove(self, job_id: int) -> None:
+        """Forget a record: it started as a whole, ended or was cancelled."""
+        row = self._row_of.pop(job_id)
+        self.id[row] = -1
+        self.shapes.release(int(self.shape[row]))
+        self._spare.append(row)
+        if not self._row_of:
+            self._rows = 0
+            self._spare.clear()
+        self._order = None
+
+    def order(self) -> Ints:
+        """Rows of all records: by priority (highest first), then submission, then id.
+
+        Sorted anew only after a record came, went or changed its priority. O(j log j).
+        """
+        if self._order is None:
+            live = np.flatnonzero(self.id[: self._rows] >= 0)
+            keys = (self.id[live], self.submit[live], -self.priority[live])
+            self._order = live[np.lexsort(keys)].astype(np.int64, copy=False)
+        return self._order
+
+    def content(self) -> dict[int, tuple[object, ...]]:
+        """Logical content by job id, free of row numbers."""
+        out: dict[int, tuple[object, ...]] = {}
+        for job_id, row in self._row_of.items():
+            rest = (int(getattr(self, name)[row]) for name in self._COLUMNS[2:])
+            out[job_id] = (self.shapes.request(int(self.shape[row])), *rest)
+        return out
+
+    def equals(self, other: JobTable) -> bool:
+        """Whether both tables hold the same records, in whatever rows."""
+        return self.content() == other.content()
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self.id):
+            self.columns = resized(self.columns, len(self._COLUMNS), room(rows), fill=-1)
+            self._bind()
+
+    def _bind(self) -> None:
+        """Let every column be a view of its row of the matrix."""
+        for name, column in zip(self._COLUMNS, self.columns, strict=True):
+            setattr(self, name, column)

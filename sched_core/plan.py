@@ -1,0 +1,307 @@
+"""The public face of the core: `plan` says what starts, what is promised and why the rest waits.
+
+A pass is one kernel call and about twenty small numpy calls, whatever the number of jobs; the
+kernel runs without the GIL. `plan` changes none of the tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from sched_core import jit, views
+from sched_core.backfill import run_pass
+from sched_core.columns import BITS, Ints
+from sched_core.report import LATEST
+from sched_core.tables import (
+    CPU,
+    MEMORY,
+    JobTable,
+    NodeTable,
+    NodeUse,
+    Request,
+    RunningTable,
+    ShapeTable,
+)
+from sched_core.views import Cluster, Queue, Requests, Scratch, Timeline
+
+
+class PolicyKind(IntEnum):
+    """How the queue is scheduled; see `sched_core.backfill`."""
+
+    FIFO = 1
+    EASY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Policy and bounds of a pass."""
+
+    kind: PolicyKind = PolicyKind.EASY
+    depth: int = 10_000
+    """Open pending records looked at for a start; those behind are NOT_REACHED."""
+    max_starts: int = 100_000
+    """Starts, and rows beside one per node, of one pass; a later pass continues."""
+    estimate_steps: int = 2_000_000
+    """Node and release visits spent on estimates (about 10 to 20 ns each) of blocked shapes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a pass decided. Instants are seconds; nodes, partitions, dimensions table numbers."""
+
+    start_job: Ints
+    """[k] job id of each start, in the order decided; a record with several tasks may repeat."""
+    start_partition: Ints
+    """[k] partition the start is in."""
+    start_ptr: Ints
+    """[k+1] rows of start i: `start_ptr[i]` to `start_ptr[i+1]`."""
+    node: Ints
+    """[rows] node of each row; the first row of a start is its first node."""
+    tasks: Ints
+    """[rows] tasks on that node."""
+    amount: Ints
+    """[rows, dimensions] taken there: CPU in thousandths, memory in MiB, generic resources."""
+    head_job: Ints
+    """[h] heads of partitions, in queue order."""
+    head_partition: Ints
+    head_start: Ints
+    """[h] planned start: under EASY a promise that no start of this plan delays; -1: unknown (it
+    hangs on a job without a limit)."""
+    head_ptr: Ints
+    """[h+1]"""
+    head_node: Ints
+    """Nodes promised (EASY; none under FIFO)."""
+    job: Ints
+    """[m] every pending record, in queue order; what follows is aligned with it."""
+    code: Ints
+    """[m] VerdictCode."""
+    short: Ints
+    """[m] dimension that is short on most nodes; -1: none or not the reason."""
+    matching: Ints
+    """[m] nodes that could host a part of it when empty, whatever their state."""
+    usable: Ints
+    """[m] those of them that take jobs."""
+    fitting: Ints
+    """[m] those of them that could host a part of it when it was looked at."""
+    ahead: Ints
+    """[m] open records ahead of it in its first partition that stay pending."""
+    planned: Ints
+    """[m] planned start; for those without a promise an estimate; -1: unknown."""
+    placed: Ints
+    """[m] tasks of it that start by this plan."""
+    examined: int
+    """Records looked at for a start."""
+
+    @property
+    def starts(self) -> int:
+        """Number of starts."""
+        return len(self.start_job)
+
+
+def _cluster(nodes: NodeTable) -> Cluster:
+    """Copies of what a pass changes of the nodes, and its scratch per node."""
+    nodes.fit_columns()
+    n, dims = nodes.rows, len(nodes.dims)
+    amounts = np.zeros((views.LAYERS, n, dims), np.int64)
+    amounts[views.CAPACITY] = nodes.capacity[:n, :dims]
+    amounts[views.FREE] = nodes.free[:n, :dims]
+    columns = np.zeros((views.NODE_COLUMNS, n), np.int64)
+    order = nodes.preference()
+    columns[views.USE] = nodes.use[:n]
+    columns[views.WEIGHT] = nodes.weight[:n]
+    columns[views.ORDER, : len(order)] = order
+    columns[views.HOLD_START] = views.FAR
+    per_dim = np.zeros((views.DIM_COLUMNS, dims), np.int64)
+    per_dim[views.PARENT] = nodes.dims.parent
+    return views.Cluster(amounts, columns, nodes.partitions, nodes.features, per_dim)
+
+
+def _requests(shapes: ShapeTable) -> Requests:
+    """The shapes' columns, and scratch per shape."""
+    shapes.fit_words()
+    s, dims = shapes.rows, len(shapes.nodes.dims)
+    columns = np.zeros((views.SHAPE_ROWS, s), np.int64)
+    columns[: views.SHAPE_COLUMNS] = shapes.columns[: views.SHAPE_COLUMNS, :s]
+    columns[views.FAIL_FROM] = views.FAR
+    columns[views.BEYOND_FROM] = views.FAR
+    columns[views.CODE : views.EARLIEST + 1] = -1
+    needs = np.empty((2, s, dims), np.int64)
+    needs[views.PER_NODE] = shapes.node_need[:s, :dims]
+    needs[views.PER_TASK] = shapes.task_need[:s, :dims]
+    return views.Requests(columns, needs, shapes.parts, shapes.clauses, shapes.listed)
+
+
+def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int) -> Scratch:
+    parts = len(nodes.partition_names)
+    options = np.zeros((3, parts), np.int64)
+    options[views.PROMISE] = views.FAR
+    counters = np.zeros(views.COUNTERS, np.int64)
+    counters[views.NODES] = present
+    histogram = np.zeros(shapes.histogram_size(), np.int64)
+    return views.Scratch(histogram, counters, options, np.zeros((4, parts + 1), np.int64))
+
+
+def plan(
+    nodes: NodeTable,
+    shapes: ShapeTable,
+    jobs: JobTable,
+    running: RunningTable,
+    policy: Policy,
+    now: int,
+) -> Plan:
+    """One scheduling pass over the tables at `now` (s).
+
+    Nothing may change the tables meanwhile. The first call of a process compiles or loads the
+    kernels unless `sched_core.warmup.warmup()` has done so.
+    """
+    jit.compile_kernels()
+    order = jobs.order()
+    tasks = jobs.count[order]
+    widths = np.minimum(shapes.high[jobs.shape[order]], nodes.rows)
+    starts = min(policy.max_starts, int(tasks.sum()))
+    rows = min(policy.max_starts, int((tasks * widths).sum())) + nodes.rows
+    running.fit_columns()
+    cluster, requests = _cluster(nodes), _requests(shapes)
+    dims = len(nodes.dims)
+    timeline = views.Timeline(
+        release_order=running.releases(),
+        running=running.columns,
+        run_amount=running.amount,
+        rows=np.empty((views.ROW_COLUMNS, rows), np.int64),
+        row_amount=np.empty((rows, dims), np.int64),
+    )
+    records = np.zeros((8, len(order)), np.int64)
+    records[[views.V_SHORT, views.V_PLANNED]] = -1
+    start_rows = np.zeros((3, starts + 1), np.int64)
+    queue = views.Queue(order, jobs.columns, records, start_rows)
+    scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
+    fifo = int(policy.kind == PolicyKind.FIFO)
+    bounds = (fifo, now, policy.depth, policy.estimate_steps)
+    run_pass(cluster, requests, timeline, queue, scratch, *bounds)
+    return _plan(jobs, cluster, timeline, queue, scratch)
+
+
+def _plan(
+    jobs: JobTable, cluster: Cluster, timeline: Timeline, queue: Queue, scratch: Scratch
+) -> Plan:
+    """What the kernel wrote, cut to length and with job ids."""
+    started, rows, heads, examined = scratch.counters[views.STARTS : views.EXAMINED + 1].tolist()
+    starts, records = queue.starts, queue.records
+    head = scratch.heads[:, :heads]
+    head_ptr = scratch.heads[views.HEAD_END, : heads + 1]
+    known = head[views.HEAD_TIME] < LATEST
+    return Plan(
+        start_job=jobs.id[starts[views.START_RECORD, :started]],
+        start_partition=starts[views.START_PART, :started],
+        start_ptr=starts[views.START_END, : started + 1],
+        node=timeline.rows[views.ROW_NODE, :rows],
+        tasks=timeline.rows[views.ROW_TASKS, :rows],
+        amount=timeline.row_amount[:rows],
+        head_job=jobs.id[head[views.HEAD_RECORD]],
+        head_partition=head[views.HEAD_PART],
+        head_start=np.where(known, head[views.HEAD_TIME], -1),
+        head_ptr=head_ptr,
+        head_node=cluster.nodes[views.HEAD_NODE, : head_ptr[-1]],
+        job=jobs.id[queue.order],
+        code=records[views.V_CODE],
+        short=records[views.V_SHORT],
+        matching=records[views.V_MATCHING],
+        usable=records[views.V_USABLE],
+        fitting=records[views.V_FITTING],
+        ahead=records[views.V_AHEAD],
+        planned=records[views.V_PLANNED],
+        placed=records[views.V_PLACED],
+        examined=examined,
+    )
+
+
+def feasible(nodes: NodeTable, request: Request) -> tuple[int, int]:
+    """Whether configured nodes could ever host a request, whatever their state and load.
+
+    Gives the number of nodes that could host a part of it (0: no gang is possible, also where
+    single nodes would do but are too few) and the dimension that is short on most nodes of its
+    partitions and features (-1: none is). Plain numpy, no kernel: for the check at submission.
+    O(partitions x nodes x R).
+    """
+    best, short = 0, -1
+    for name in request.partitions:
+        part = nodes.partition_names.find(name)
+        if part < 0:
+            continue
+        rows = _matching(nodes, request, part)
+        tasks, lacking = _empty_fit(nodes, request, rows)
+        if short < 0 and lacking.any():
+            short = int(np.argmax(lacking))
+        required = np.isin(rows, [nodes.names.find(r) for r in request.required])
+        if _gang_possible(request, tasks, required):
+            best = max(best, int(np.count_nonzero(tasks)))
+    return best, short if best == 0 else -1
+
+
+def _matching(nodes: NodeTable, request: Request, part: int) -> Ints:
+    """Rows of the nodes of a partition that have the features and are not excluded."""
+    n = nodes.rows
+    ok = nodes.use[:n] != NodeUse.ABSENT
+    ok &= (nodes.partitions[:n, part // BITS] >> (part % BITS)) & 1 == 1
+    if request.features:
+        having = np.zeros(n, bool)
+        for clause in request.features:
+            all_of = np.ones(n, bool)
+            for feature in clause:
+                bit = nodes.feature_names.find(feature)
+                if bit < 0:
+                    all_of[:] = False
+                else:
+                    all_of &= (nodes.features[:n, bit // BITS] >> (bit % BITS)) & 1 == 1
+            having |= all_of
+        ok &= having
+    excluded = [nodes.names.find(name) for name in request.excluded]
+    ok[[row for row in excluded if row >= 0]] = False
+    return np.flatnonzero(ok).astype(np.int64, copy=False)
+
+
+def _empty_fit(nodes: NodeTable, request: Request, rows: Ints) -> tuple[Ints, Ints]:
+    """Tasks that fit on each of the empty nodes, and on how many each dimension is too small."""
+    counted = request.ntasks > 0
+    cap = (request.ntasks_per_node or request.ntasks) if counted else 1
+    tasks = np.full(len(rows), cap, np.int64)
+    lacking = np.zeros(len(nodes.dims), np.int64)
+    for r, fixed, per in _needs(nodes, request):
+        if not counted:
+            fixed, per = fixed + per * request.tasks_each, 0  # noqa: PLW2901
+        have = nodes.capacity[rows, r] if r >= 0 else np.zeros(len(rows), np.int64)
+        left = have - fixed
+        fits = np.maximum(left // per if per else np.where(left >= 0, cap, 0), 0)
+        tasks = np.minimum(tasks, fits)
+        if r >= 0:
+            lacking[r] = np.count_nonzero(fits == 0)
+    return tasks, lacking
+
+
+def _needs(nodes: NodeTable, request: Request) -> list[tuple[int, int, int]]:
+    """Dimension (-1: no table knows it), amount per node and per task of what is asked for."""
+    needs = {
+        CPU: [request.cpu_per_node, request.cpu_per_task],
+        MEMORY: [request.memory_per_node, request.memory_per_task],
+    }
+    for column, gres in enumerate((request.gres_per_node, request.gres_per_task)):
+        for name, kind, count in gres:
+            total, typed = nodes.dims.find_gres(name, kind)
+            for r in (total, typed) if kind else (total,):
+                needs.setdefault(r, [0, 0])[column] += count
+    return [(r, fixed, per) for r, (fixed, per) in needs.items() if fixed or per]
+
+
+def _gang_possible(request: Request, tasks: Ints, required: np.typing.NDArray[np.bool_]) -> bool:
+    """Whether a gang fits on nodes that host `tasks` each, the required ones among them."""
+    low, high = request.nodes_low, request.nodes_high
+    wanted = len(set(request.required))
+    if low > high or wanted > high or np.count_nonzero(tasks[required]) < wanted:
+        return False
+    if np.count_nonzero(tasks) < low:
+        return False
+    others = np.sort(tasks[~required])[::-1][: high - wanted]
+    return int(tasks[required].sum() + others.sum()) >= request.ntasks

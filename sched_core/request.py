@@ -1,0 +1,88 @@
+"""What one job asks for, as a value: two jobs with equal requests have the same *shape*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sched_core.names import GresAmount
+
+NTASKS_MAX = 1 << 20
+"""Tasks one job may ask for: bounds the work arrays of a pass."""
+CLAUSES_MAX = 64
+"""Alternatives of a feature expression in disjunctive normal form."""
+AMOUNT_MAX = 1 << 40
+"""Bound of one amount: products with NTASKS_MAX stay inside int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Resources of one gang: all its nodes start together or none does.
+
+    Without `ntasks` every node gets the per-node amounts plus `ntasks_per_node` (or 1) times the
+    per-task amounts, on `min_nodes` to `max_nodes` nodes, as many as can be had. With `ntasks`, so
+    many tasks are packed on as few nodes as the order of preference allows, at least one on each
+    node and at most `ntasks_per_node`. Node numbers never exceed the number of tasks.
+
+    Raises ValueError for amounts or counts outside their range.
+    """
+
+    partitions: tuple[str, ...]
+    """In order of preference; all nodes of one start are in one of them."""
+    cpu_per_task: int = 0
+    """Thousandths."""
+    memory_per_task: int = 0
+    """MiB."""
+    gres_per_task: tuple[GresAmount, ...] = ()
+    cpu_per_node: int = 0
+    memory_per_node: int = 0
+    gres_per_node: tuple[GresAmount, ...] = ()
+    ntasks: int = 0
+    """0: one gang member per node."""
+    ntasks_per_node: int = 0
+    min_nodes: int = 0
+    """0: 1, or as few as the tasks need."""
+    max_nodes: int = 0
+    """0: `min_nodes` if that is given, else as many as the tasks need."""
+    exclusive: bool = False
+    """Only whole free nodes, all of whose resources are taken."""
+    features: tuple[tuple[str, ...], ...] = ()
+    """Disjunctive normal form: any of the clauses, each a conjunction. Empty: no condition."""
+    required: tuple[str, ...] = ()
+    """Nodes that must be part of the allocation."""
+    excluded: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = (self.ntasks, self.ntasks_per_node, self.min_nodes, self.max_nodes)
+        if any(not 0 <= count <= NTASKS_MAX for count in counts):
+            raise ValueError(f"node and task counts must be 0..{NTASKS_MAX}, not {counts}")
+        amounts = [self.cpu_per_task, self.memory_per_task, self.cpu_per_node, self.memory_per_node]
+        amounts += [count for _, _, count in (*self.gres_per_task, *self.gres_per_node)]
+        if any(not 0 <= amount <= AMOUNT_MAX for amount in amounts):
+            raise ValueError(f"amounts must be 0..{AMOUNT_MAX}, not {amounts}")
+        if self.cpu_per_task + self.cpu_per_node <= 0:
+            raise ValueError("a request needs CPU: give cpu_per_task or cpu_per_node")
+        if not self.partitions:
+            raise ValueError("a request names at least one partition")
+        if len(self.features) > CLAUSES_MAX:
+            raise ValueError(f"more than {CLAUSES_MAX} alternatives of features")
+
+    @property
+    def tasks_each(self) -> int:
+        """Tasks on each node when `ntasks` is not given."""
+        return self.ntasks_per_node or 1
+
+    @property
+    def nodes_low(self) -> int:
+        """Fewest nodes the gang may have."""
+        low = max(self.min_nodes, 1)
+        if self.ntasks:
+            low = min(low, self.ntasks)
+        return max(low, len(self.required))
+
+    @property
+    def nodes_high(self) -> int:
+        """Most nodes the gang may have; below `nodes_low` only if no allocation can satisfy it."""
+        if self.ntasks:
+            high = self.max_nodes or self.min_nodes or self.ntasks
+            return min(high, self.ntasks)
+        return self.max_nodes or self.nodes_low

@@ -1,0 +1,119 @@
+"""RunningTable: what runs, until when, and what it holds where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sched_core.columns import Ints, resized, room
+from sched_core.nodes import NodeTable
+
+END_MAX = 1 << 41
+"""Seconds; ends beyond stand for "no limit" and are kept as this."""
+
+
+class RunningTable:
+    """Running jobs (an array task is one) and their allocations, one row per job and node.
+
+    Columns of allocations: `node[a]` (row of the NodeTable; -1: spare), `end[a]` (s, when it is
+    released by its limit) and `amount[a, R]`. Adding a job takes its amounts from `nodes.free`,
+    removing it gives them back: the two tables cannot disagree. O(nodes of the job) each.
+    """
+
+    def __init__(self, nodes: NodeTable) -> None:
+        self.nodes = nodes
+        self._rows_of: dict[int, list[int]] = {}
+        self._spare: list[int] = []
+        self._rows = 0
+        self._order: Ints | None = None
+        self.columns: Ints = np.full((2, 16), -1, np.int64)
+        """`node` and `end` as rows of one matrix."""
+        self.node: Ints = self.columns[0]
+        self.end: Ints = self.columns[1]
+        self.amount: Ints = np.zeros((16, nodes.dims.width), np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows_of)
+
+    def __contains__(self, job_id: int) -> bool:
+        return job_id in self._rows_of
+
+    def add(
+        self, job_id: int, end: int, nodes: Sequence[int] | Ints, amounts: Sequence[object] | Ints
+    ) -> None:
+        """A job started: `end` in seconds, `nodes` distinct rows, `amounts[i, :]` taken on each.
+
+        Columns of `amounts` beyond those given count as zero.
+        """
+        assert job_id not in self._rows_of, job_id
+        where = np.asarray(nodes, np.int64)
+        taken = np.asarray(amounts, np.int64).reshape(len(where), -1)
+        self.fit_columns(len(where))
+        reused = min(len(self._spare), len(where))
+        rows = [self._spare.pop() for _ in range(reused)]
+        fresh = self._rows + len(where) - reused
+        rows.extend(range(self._rows, fresh))
+        self._rows = fresh
+        self._rows_of[job_id] = rows
+        self.node[rows] = where
+        self.end[rows] = min(end, END_MAX)
+        self.amount[rows] = 0
+        self.amount[rows, : taken.shape[1]] = taken
+        self.nodes.free[where, : taken.shape[1]] -= taken
+        self.nodes.allocations[where] += 1
+        self._order = None
+
+    def remove(self, job_id: int) -> None:
+        """A job ended, everywhere: all it held is free again."""
+        rows = self._rows_of.pop(job_id)
+        where = self.node[rows]
+        self.nodes.free[where, : self.amount.shape[1]] += self.amount[rows]
+        self.nodes.allocations[where] -= 1
+        self.node[rows] = -1
+        self._spare.extend(reversed(rows))
+        if not self._rows_of:
+            self._rows = 0
+            self._spare.clear()
+        self._order = None
+
+    def set_end(self, job_id: int, end: int) -> None:
+        """Its time limit changed: it is released at `end` (s)."""
+        self.end[self._rows_of[job_id]] = min(end, END_MAX)
+        self._order = None
+
+    def releases(self) -> Ints:
+        """Rows of all allocations by end, then node. Sorted anew only after a change."""
+        if self._order is None:
+            live = np.flatnonzero(self.node[: self._rows] >= 0)
+            order = np.lexsort((self.node[live], self.end[live]))
+            self._order = live[order].astype(np.int64, copy=False)
+        return self._order
+
+    def content(self) -> dict[int, object]:
+        """Logical content by job id, free of row numbers."""
+        names, dims = self.nodes.names, self.nodes.dims
+        return {
+            job_id: sorted(
+                (
+                    names.text(int(self.node[a])),
+                    int(self.end[a]),
+                    sorted(dims.named(self.amount[a].tolist()).items()),
+                )
+                for a in rows
+            )
+            for job_id, rows in self._rows_of.items()
+        }
+
+    def equals(self, other: RunningTable) -> bool:
+        """Whether both tables hold the same jobs with the same allocations."""
+        return self.content() == other.content()
+
+    def fit_columns(self, more: int = 0) -> None:
+        """Make every column long and wide enough for `more` rows and the dimensions known."""
+        self.nodes.fit_columns()
+        rows = max(len(self.node), room(self._rows + more))
+        if (rows, self.nodes.dims.width) != self.amount.shape:
+            self.amount = resized(self.amount, rows, self.nodes.dims.width)
+            self.columns = resized(self.columns, 2, rows, fill=-1)
+            self.node, self.end = self.columns

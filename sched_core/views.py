@@ -1,0 +1,230 @@
+"""What kernels are given: a few matrices in named tuples, and the numbers of their rows.
+
+Few and wide on purpose. Passing many small arrays makes a kernel slow to compile: the same pass
+took 76 s with 75 arrays. So columns of one length are rows of one matrix, with a constant each.
+Every array is int64 and C-contiguous. `n` counts nodes, `s` shapes, `m` pending records in queue
+order, `j` record rows, `a` allocations, `p` partitions, `k` placed rows, `R` dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sched_core.columns import Cube, Matrix, Vector
+
+FAR = 1 << 60
+"""An instant that never comes."""
+
+
+class Cluster(NamedTuple):
+    """Nodes and scratch per node; what a pass changes here are copies."""
+
+    amounts: Cube
+    """[layers, n, R], see below."""
+    nodes: Matrix
+    """[columns, n], see below."""
+    partitions: Matrix
+    """[n, words]"""
+    features: Matrix
+    """[n, words]"""
+    dims: Matrix
+    """[columns, R], see below."""
+
+
+# Layers of `amounts`.
+CAPACITY = 0
+FREE = 1
+"""Free now; falls as jobs are placed."""
+SPARE = 2
+"""Left at HOLD_START beside the promise, for jobs that run beyond it."""
+AVAIL = 3
+"""Free at the instant a sweep has reached."""
+ROOM = 4
+"""What one job may take, scratch."""
+LAYERS = 5
+
+# Columns of `nodes`.
+USE = 0
+WEIGHT = 1
+ORDER = 2
+"""Rows in order of preference; `counters[NODES]` of them."""
+HOLD_START = 3
+"""When a promised gang takes its part of the node; FAR: no promise on it."""
+BLOCKED = 4
+"""1: behind a blocked head (FIFO)."""
+MARK = 5
+"""1: excluded by the shape at hand, 2: required by it."""
+ELIGIBLE = 6
+"""1: the sweep at hand may use it, 2: must."""
+FITTING = 7
+"""Tasks that fit at the instant a sweep has reached."""
+READY = 8
+"""Nodes in the order in which they became able to host a task."""
+CAND_NODE = 9
+CAND_TASKS = 10
+"""Candidates in order of preference, required ones first."""
+PICK_NODE = 11
+PICK_TASKS = 12
+"""What `choose` chose."""
+HEAD_NODE = 13
+"""Promised nodes, head after head."""
+NODE_COLUMNS = 14
+
+# Columns of `dims`.
+PARENT = 0
+"""Total dimension of a typed one, else -1."""
+AMOUNT = 1
+"""What is about to be taken."""
+SHORT_ON = 2
+"""Nodes on which the dimension is short."""
+DIM_COLUMNS = 3
+
+
+class Requests(NamedTuple):
+    """Shapes, and scratch per shape."""
+
+    shapes: Matrix
+    """[columns, s], see below."""
+    needs: Cube
+    """[2, s, R]: PER_NODE, PER_TASK."""
+    parts: Matrix
+    """[s, longest] partition numbers, -1 padding."""
+    clauses: Cube
+    """[s, most, words] features."""
+    listed: Vector
+    """Node rows: of each shape the required, then the excluded."""
+
+
+PER_NODE = 0
+PER_TASK = 1
+
+# Columns of `shapes`: those of the ShapeTable, then scratch.
+NTASKS = 0
+TASK_CAP = 1
+TASKS_EACH = 2
+LOW = 3
+HIGH = 4
+EXCLUSIVE = 5
+NCLAUSES = 6
+LIST_START = 7
+NREQUIRED = 8
+NEXCLUDED = 9
+SHAPE_COLUMNS = 10
+CURSOR = 10
+"""Places in ORDER before which nothing is free for the shape."""
+FAIL_FROM = 11
+"""Jobs of the shape that run this long (s) or longer cannot start; FAR: not known to."""
+CODE = 12
+"""-1 not surveyed; else 0, or the VerdictCode of a shape that no usable node can host."""
+EARLIEST = 13
+"""-1 not estimated; else earliest start ignoring other pending jobs."""
+MATCHING = 14
+USABLE = 15
+FITTING_NOW = 16
+SHORT = 17
+"""Results of the survey: nodes, and the short dimension."""
+NO_HEAD = 18
+"""1: no record of the shape can become a head any more in this pass."""
+CURSOR_BEYOND = 19
+"""Places in ORDER before which nothing is left, promises heeded, for jobs that end at BEYOND_FROM
+or later."""
+BEYOND_FROM = 20
+SHAPE_ROWS = 21
+
+
+class Timeline(NamedTuple):
+    """What will be released: running allocations, and what this pass placed."""
+
+    release_order: Vector
+    """[a] rows by rising end."""
+    running: Matrix
+    """[2, a rows]: RUN_NODE, RUN_END."""
+    run_amount: Matrix
+    """[a rows, R]"""
+    rows: Matrix
+    """[5, k], see below."""
+    row_amount: Matrix
+    """[k, R]"""
+
+
+RUN_NODE = 0
+RUN_END = 1
+ROW_NODE = 0
+ROW_TASKS = 1
+ROW_RELEASE = 2
+ROW_ORDER = 3
+"""Placed rows by rising release."""
+ROW_SCRATCH = 4
+ROW_COLUMNS = 5
+
+
+class Queue(NamedTuple):
+    """Pending records, and what the pass says of them."""
+
+    order: Vector
+    """[m] record rows, first in the queue first."""
+    jobs: Matrix
+    """[columns, j]: those of the JobTable."""
+    records: Matrix
+    """[8, m] verdicts."""
+    starts: Matrix
+    """[3, starts + 1]"""
+
+
+J_SHAPE = 1
+J_DURATION = 4
+J_BEGIN = 5
+J_GATE = 6
+J_COUNT = 7
+V_CODE = 0
+V_SHORT = 1
+V_MATCHING = 2
+V_USABLE = 3
+V_FITTING = 4
+V_AHEAD = 5
+V_PLANNED = 6
+V_PLACED = 7
+START_RECORD = 0
+START_PART = 1
+START_END = 2
+"""Rows of start i: from `[START_END, i]` to `[START_END, i + 1]`."""
+
+
+class Scratch(NamedTuple):
+    """What belongs to no table."""
+
+    histogram: Vector
+    """[most tasks of a bounded gang + 1] zero between uses."""
+    counters: Vector
+    """[10], see below."""
+    options: Matrix
+    """[3, p]: STATE, PROMISE, AHEAD."""
+    heads: Matrix
+    """[4, p + 1]"""
+
+
+STATE = 0
+"""0 open; 1 the partition's head holds a promise; 2 it got none, or FIFO: blocked."""
+PROMISE = 1
+"""Planned start of the head; FAR: none."""
+AHEAD = 2
+"""Records seen that stay pending."""
+HEAD_RECORD = 0
+HEAD_PART = 1
+HEAD_TIME = 2
+HEAD_END = 3
+# The tally of a sweep or survey: nodes that host a task, their tasks (each at most NTASKS),
+# required nodes that do, their tasks, the widest of the others (counted in `histogram`).
+ABLE = 0
+TASKS = 1
+REQUIRED_ABLE = 2
+REQUIRED_TASKS = 3
+WIDEST = 4
+STEPS = 5
+"""Work done for estimates, in node and release visits."""
+STARTS = 6
+ROWS = 7
+HEADS = 8
+EXAMINED = 9
+NODES = 10
+COUNTERS = 11

@@ -1,0 +1,41 @@
+"""Kernels are compiled once for all workers: numba's cache breaks when several fill it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from sched_core import cachedir
+
+ROOT = Path(os.environ.get(cachedir.VARIABLE) or Path(tempfile.gettempdir()) / "crane-test-kernels")
+os.environ[cachedir.VARIABLE] = str(ROOT)
+if "NUMBA_DISABLE_JIT" not in os.environ:
+    cachedir.use(ROOT)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of a worker may wait until the kernels are compiled."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_kernels() -> None:
+    if "NUMBA_DISABLE_JIT" in os.environ:
+        return
+    ROOT.mkdir(parents=True, exist_ok=True)
+    with (ROOT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cachedir.is_complete(ROOT):
+            command = [sys.executable, "-m", "sched_core.warmup", "--cache-dir", str(ROOT)]
+            subprocess.run(command, check=True, timeout=280)
+        from sched_core.warmup import warmup
+
+        warmup(ROOT)
