@@ -141,6 +141,8 @@ class UpdateJobs:
     principal: Principal
     selector: Selector
     changes: JobChanges
+    past: tuple[PastJob, ...] = ()
+    """For a new dependency, as in SubmitJobs."""
 
 
 class NodeAction:
@@ -173,6 +175,8 @@ class PlannedStart:
     """CPU, memory and tasks per node; device slots are in `slots`."""
     slots: tuple[tuple[tuple[str, str, int], ...], ...] = ()
     """Per share: (name, type, count) of device slots to take; the core chooses which."""
+    partition: str = ""
+    """The one of the job's partitions that was chosen; empty: the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class JobsSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A job, or positions `(first, last)` (0-based, both included) of an array's unstarted tasks."""
+    """A job, or positions `(first, last)` (0-based, both included) of an array's tasks."""
 
     job_id: int
     positions: tuple[tuple[int, int], ...] = ()
@@ -226,14 +226,18 @@ class ArrayTasksCancelled:
     array_id: int
     positions: tuple[tuple[int, int], ...]
     by_uid: int
+    state: JobState = JobState.CANCELLED
+    """DEADLINE, where the deadline passed."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobsRequeued:
-    """Ended jobs are pending again on request."""
+    """Ended jobs (and array tasks) are pending again on request."""
 
     job_ids: tuple[int, ...]
     hold: bool
+    tasks: tuple[Target, ...] = ()
+    """Ended tasks of arrays, by position."""
 
 
 @dataclass(frozen=True, slots=True)

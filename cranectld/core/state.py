@@ -10,7 +10,9 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from crane.arrayspec import Positions
 from crane.config.model import ClusterConfig, NodeConfig, PartitionConfig
 from crane.jobspec import ArraySpec, JobSpec, Submission
 from crane.session import Inventory, NodeShare, StepLayout, StepRequest
@@ -18,6 +20,13 @@ from crane.states import JobState, NodeState, Reason, StepState
 from cranectld.core.events import JobEnding
 
 HOLD_NONE, HOLD_USER, HOLD_OPERATOR = 0, 1, 2
+
+UNSTARTED = 128
+"""Task column: values from here on are unstarted tasks that something keeps from starting (bits)."""
+TASK_HELD_USER, TASK_HELD_OPERATOR = 1, 2
+TASK_WAITS, TASK_NEVER = 4, 8
+"""`aftercorr`: the counterpart has not ended well yet; it never will."""
+TASK_HELD = TASK_HELD_USER | TASK_HELD_OPERATOR
 
 
 @dataclass(slots=True)
@@ -39,6 +48,8 @@ class Step:
     """Nodes that reported its first process."""
     cpu_us: int = 0
     memory_peak: int = 0
+    message: str = ""
+    """What the agent said of its end (why it could not be launched)."""
 
 
 @dataclass(slots=True)
@@ -71,17 +82,20 @@ class ArrayRecord:
     spec: ArraySpec
     count: int
     state: bytearray
-    """Per position: 0 not started, else a JobState (RUNNING, COMPLETING or ended)."""
+    """Per position: 0 free to start, UNSTARTED | bits: kept from it, else a JobState (started)."""
     exit: array[int]
     """`h`: exit code, or -signal."""
     end_time: array[int]
     """`q`: ns, 0: not ended."""
     cursor: int = 0
-    """No unstarted task is below this position."""
+    """No task that is free to start is below this position."""
     pending: int = 0
-    """Unstarted tasks (held ones included)."""
-    held: dict[int, int] = field(default_factory=dict)
-    """Position -> hold, for tasks held on their own."""
+    """Unstarted tasks."""
+    free: int = 0
+    """Unstarted tasks that nothing of their own keeps from starting."""
+    held: int = 0
+    """Unstarted tasks held on their own."""
+    last_start: int = 0
     running: dict[int, int] = field(default_factory=dict)
     """Position -> job id of the live task."""
     raw_ids: dict[int, int] = field(default_factory=dict)
@@ -90,8 +104,11 @@ class ArrayRecord:
     """Position -> attempts made, for requeued tasks."""
     ended: dict[int, int] = field(default_factory=dict)
     """JobState -> how many tasks ended so."""
-    ready: list[int] | None = None
-    """`aftercorr` arrays: sorted positions whose counterpart ended well; None: all may start."""
+    places: Positions = field(init=False, compare=False, repr=False)
+    """Index <-> position; derived from `spec`."""
+
+    def __post_init__(self) -> None:
+        self.places = Positions(self.spec)
 
 
 @dataclass(slots=True)
@@ -109,9 +126,9 @@ class Job:
     reason: Reason = Reason.NONE
     hold: int = HOLD_NONE
     eligible_time: int = 0
-    """Instant from which it may start (begin time, dependency delay)."""
-    unmet: dict[int, None] | None = None
-    """Indices of dependency terms not yet fulfilled; None or empty: nothing to wait for."""
+    """Instant from which it may start: submission, begin time, dependencies (as far as known)."""
+    unmet: dict[int, bool] | None = None
+    """Dependency terms not fulfilled, by index; True: it never will be. None: nothing to wait for."""
     array: ArrayRecord | None = None
     array_id: int = 0
     position: int = -1
@@ -139,6 +156,7 @@ class Node:
     """A node: what was promised, what was found, what is taken."""
 
     config: NodeConfig
+    partitions: tuple[str, ...] = ()
     state: NodeState = NodeState.UNKNOWN
     drain: bool = False
     reason: str = ""
@@ -161,12 +179,27 @@ class Node:
     inventory: Inventory = field(default_factory=Inventory)
     registered_time: int = 0
     last_heard: int = 0
-    """When it was declared lost."""
+    """When it was last heard before it was declared lost."""
+    answering: bool = False
+    """Registered, and not declared lost since."""
+    held_down: bool = False
+    """Set down by an operator: registering does not bring it back."""
 
     @property
     def usable(self) -> bool:
         """Whether new work may start on it."""
         return self.state is NodeState.UP and not self.drain
+
+
+class NodeClass(NamedTuple):
+    """What nodes have in common as far as requests can tell. `cpus` 0: not known yet."""
+
+    cpus: int
+    memory: int
+    slots: tuple[tuple[str, str, int], ...]
+    """Device slots: name, type, count."""
+    features: tuple[str, ...]
+    partitions: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -185,14 +218,20 @@ class State:
     partitions: dict[str, PartitionConfig] = field(default_factory=dict)
     default_partition: str = ""
     dependents: dict[int, dict[int, None]] = field(default_factory=dict)
-    """Job id -> jobs with an unmet dependency term on it."""
-    past: dict[tuple[int, int], tuple[JobState, int, int, int]] = field(default_factory=dict)
-    """(job, task) no longer in memory that live jobs depend on: state, exit, start, end."""
+    """Job id -> live jobs with an unmet dependency term on it."""
+    singletons: dict[tuple[int, str], list[int]] = field(default_factory=dict)
+    """(uid, name) that a singleton job asked for -> live jobs of it, by rising id."""
     ended: deque[tuple[int, int]] = field(default_factory=deque)
     """(end time, job id) of ended jobs still in memory, oldest first."""
     alarms: list[tuple[int, int]] = field(default_factory=list)
-    """Heap of (instant, job id): deadlines and fences to look at; entries may be stale."""
+    """Heap of (instant, job id): deadlines and fences; the first is never stale."""
+    begins: list[tuple[int, int]] = field(default_factory=list)
+    """Heap of (instant, job id): when waiting jobs become eligible; entries may be stale."""
     live: int = 0
     """Jobs and arrays not yet ended."""
     specs: dict[JobSpec, JobSpec] = field(default_factory=dict)
-    """Interned specs of jobs in memory."""
+    """Interned specs: equal requests of different jobs are one object."""
+    classes: dict[NodeClass, int] = field(default_factory=dict)
+    """How many nodes there are of each kind; derived, so that a submission need not scan nodes."""
+    touched: dict[int, None] = field(default_factory=dict, compare=False, repr=False)
+    """Jobs changed since the planner's view was last brought up to date; not part of the fold."""

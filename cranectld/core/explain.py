@@ -1,0 +1,153 @@
+"""Why a job waits, in Slurm's words and in sentences with numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crane.dependency import format_dependency
+from crane.jobspec import Dependency
+from crane.states import Reason
+from cranectld.core.eligibility import any_partition_up, startable
+from cranectld.core.feasible import bounds
+from cranectld.core.state import HOLD_NONE, HOLD_OPERATOR, Job, State
+from sched_core.codes import VerdictCode
+
+REASONS: dict[VerdictCode, Reason] = {
+    VerdictCode.STARTED: Reason.NONE,
+    VerdictCode.PRIORITY: Reason.PRIORITY,
+    VerdictCode.RESOURCES: Reason.RESOURCES,
+    VerdictCode.NODE_NOT_AVAIL: Reason.REQ_NODE_NOT_AVAIL,
+    VerdictCode.NEVER: Reason.BAD_CONSTRAINTS,
+    VerdictCode.NOT_REACHED: Reason.SCHED_DEFER,
+    VerdictCode.DEPENDENCY: Reason.DEPENDENCY,
+    VerdictCode.DEPENDENCY_NEVER_SATISFIED: Reason.DEPENDENCY_NEVER_SATISFIED,
+    VerdictCode.HELD_USER: Reason.JOB_HELD_USER,
+    VerdictCode.HELD_ADMIN: Reason.JOB_HELD_ADMIN,
+    VerdictCode.BEGIN_TIME: Reason.BEGIN_TIME,
+    VerdictCode.ARRAY_LIMIT: Reason.JOB_ARRAY_TASK_LIMIT,
+    VerdictCode.PARTITION_DOWN: Reason.PARTITION_DOWN,
+    VerdictCode.PARTITION_INACTIVE: Reason.PARTITION_INACTIVE,
+    VerdictCode.PARTITION_TIME_LIMIT: Reason.PARTITION_TIME_LIMIT,
+    VerdictCode.PARTITION_NODE_LIMIT: Reason.PARTITION_NODE_LIMIT,
+    VerdictCode.RESERVATION: Reason.RESERVATION,
+    VerdictCode.LICENSES: Reason.LICENSES,
+    VerdictCode.LIMIT: Reason.PRIORITY,
+    VerdictCode.REQUEUE_HOLD: Reason.JOB_HOLD_MAX_REQUEUE,
+}
+"""Every verdict in Slurm's words. (LIMIT: no policy gives it yet, and there is no word for it.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the last pass found of a job's nodes."""
+
+    matching: int
+    """Configured nodes that could host a part of it when empty."""
+    usable: int
+    """Of these, up and not drained."""
+    fitting: int
+    """Of these, with enough free at the pass."""
+    short: str = ""
+    """Dimension that is short: `cpu`, `memory`, `gres/gpu:a100`."""
+    ahead: int = 0
+    """Jobs before it in the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition the controller itself knows of: hold, dependency, begin, limits, partition."""
+
+    name: str
+    open: bool
+    text: str = ""
+    """Why it is shut."""
+
+
+def reason_of(state: State, job: Job, now: int) -> Reason | None:
+    """Why the core keeps a waiting job from starting; None: it does not, or the job does not wait."""
+    found = startable(state, job)
+    if found is None:
+        return None
+    if found.gate:
+        return REASONS[VerdictCode(found.gate)]
+    return Reason.BEGIN_TIME if job.eligible_time > now else None
+
+
+def gates(state: State, job: Job, now: int) -> list[Gate]:
+    """All gates of a waiting job, in the order in which they are looked at."""
+    held = job.hold != HOLD_NONE
+    unmet = _unmet(job)
+    wait = -(-(job.eligible_time - now) // 1_000_000_000)
+    up = any_partition_up(state, job)
+    found = [
+        Gate("hold", not held, _hold_text(job) if held else ""),
+        Gate("dependency", not unmet, unmet),
+        Gate("begin", wait <= 0, f"it may start in {wait} s" if wait > 0 else ""),
+        Gate("partition", up, "" if up else f"{','.join(job.spec.partitions)} is down"),
+    ]
+    record = job.array
+    if record is not None:
+        limit, running = record.spec.limit, len(record.running)
+        full = limit > 0 and running >= limit
+        text = f"{running} tasks run, {limit} may run at once" if full else ""
+        found.append(Gate("limits", not full, text))
+    return found
+
+
+def _hold_text(job: Job) -> str:
+    if job.reason is Reason.JOB_HOLD_MAX_REQUEUE:
+        return f"it was requeued {job.restarts} times, as often as may be; release lets it go again"
+    if job.hold == HOLD_OPERATOR:
+        return "an operator holds it; only an operator can release it"
+    return f"user {job.user} holds it; ccontrol release {job.job_id} lets it go"
+
+
+def _unmet(job: Job) -> str:
+    """The open terms of the dependency, and which of them can never be fulfilled."""
+    dependency = job.submission.dependency
+    if not job.unmet or dependency is None:
+        return ""
+    terms = [dependency.terms[i] for i in job.unmet]
+    text = f"waits for {format_dependency(Dependency(tuple(terms), dependency.any_of))}"
+    never = [dependency.terms[i] for i, hopeless in job.unmet.items() if hopeless]
+    if never:
+        text += f"; never fulfilled: {format_dependency(Dependency(tuple(never)))}"
+    return text
+
+
+_SENTENCES = {
+    Reason.NONE: "No scheduling pass has looked at it yet.",
+    Reason.PRIORITY: "Jobs of higher priority go first.",
+    Reason.RESOURCES: "It waits for resources that other jobs hold.",
+    Reason.DEPENDENCY: "It waits for another job.",
+    Reason.DEPENDENCY_NEVER_SATISFIED: "What it depends on can never come true: it will not start.",
+    Reason.JOB_HELD_USER: "Its owner holds it.",
+    Reason.JOB_HELD_ADMIN: "An operator holds it.",
+    Reason.JOB_HOLD_MAX_REQUEUE: "It was requeued as often as may be, and is held.",
+    Reason.BEGIN_TIME: "Its begin time has not come.",
+    Reason.JOB_ARRAY_TASK_LIMIT: "As many tasks of its array run as may run at once.",
+    Reason.PARTITION_DOWN: "Its partition takes no jobs now.",
+    Reason.PARTITION_INACTIVE: "Its partition is out of service.",
+    Reason.PARTITION_TIME_LIMIT: "Its time limit is longer than its partition allows.",
+    Reason.PARTITION_NODE_LIMIT: "It asks for more nodes than its partition allows.",
+    Reason.REQ_NODE_NOT_AVAIL: "Nodes that it needs are down or drained.",
+    Reason.BAD_CONSTRAINTS: "No configured nodes could ever host it.",
+    Reason.RESERVATION: "It waits for its reservation.",
+    Reason.LICENSES: "It waits for licences.",
+    Reason.SCHED_DEFER: "The last scheduling pass ended before it reached this job.",
+}
+
+
+def sentence(job: Job, reason: Reason, survey: Survey | None = None) -> str:
+    """The reason in words, with the numbers of the last pass if there was one."""
+    said = [_SENTENCES[reason]]
+    if survey is not None:
+        said.append(
+            f"{survey.matching} nodes could host it, {survey.usable} of them take jobs, "
+            f"{survey.fitting} have enough free now; it wants {bounds(job.spec.components[0]).low}."
+        )
+        if survey.short:
+            said.append(f"Most lack {survey.short}.")
+        if survey.ahead:
+            said.append(f"{survey.ahead} jobs are ahead of it.")
+    return " ".join(said)
