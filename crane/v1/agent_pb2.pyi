@@ -328,13 +328,18 @@ class AgentMessage(google.protobuf.message.Message):
     HEARTBEAT_FIELD_NUMBER: builtins.int
     CREATE_STEPS_FIELD_NUMBER: builtins.int
     SIGNAL_STEPS_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
     heartbeat: builtins.bool
+    clock: builtins.int
+    """of the sender, ns, when it sent this; answered as `heard`"""
     @property
     def reports(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Report]: ...
     @property
     def create_steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CreateStepForward]: ...
     @property
-    def signal_steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SignalStepForward]: ...
+    def signal_steps(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SignalStepForward]:
+        """ids are common to both kinds of forwards"""
+
     def __init__(
         self,
         *,
@@ -342,8 +347,9 @@ class AgentMessage(google.protobuf.message.Message):
         heartbeat: builtins.bool = ...,
         create_steps: collections.abc.Iterable[global___CreateStepForward] | None = ...,
         signal_steps: collections.abc.Iterable[global___SignalStepForward] | None = ...,
+        clock: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["create_steps", b"create_steps", "heartbeat", b"heartbeat", "reports", b"reports", "signal_steps", b"signal_steps"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["clock", b"clock", "create_steps", b"create_steps", "heartbeat", b"heartbeat", "reports", b"reports", "signal_steps", b"signal_steps"]) -> None: ...
 
 global___AgentMessage = AgentMessage
 
@@ -499,15 +505,22 @@ class ControllerMessage(google.protobuf.message.Message):
     LEASE_FIELD_NUMBER: builtins.int
     STEP_ANSWERS_FIELD_NUMBER: builtins.int
     BLOBS_FIELD_NUMBER: builtins.int
+    HEARD_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     acknowledged: builtins.int
     """reports up to this sequence are durable: forget them"""
     lease: builtins.float
     """seconds from now; 0: unchanged"""
+    heard: builtins.int
+    """`clock` of the newest AgentMessage received, in answer to it. The agent's lease runs from that
+    instant: what it sent then has been heard, so the controller's own count is never the shorter.
+    """
     @property
     def orders(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Order]: ...
     @property
-    def step_answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CreateStepAnswer]: ...
+    def step_answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CreateStepAnswer]:
+        """a SignalStepForward's answer too (error only)"""
+
     @property
     def blobs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
         """scripts and environments, referred to by the orders' indices"""
@@ -521,8 +534,9 @@ class ControllerMessage(google.protobuf.message.Message):
         lease: builtins.float = ...,
         step_answers: collections.abc.Iterable[global___CreateStepAnswer] | None = ...,
         blobs: collections.abc.Iterable[builtins.bytes] | None = ...,
+        heard: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "blobs", b"blobs", "epoch", b"epoch", "lease", b"lease", "orders", b"orders", "step_answers", b"step_answers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "blobs", b"blobs", "epoch", b"epoch", "heard", b"heard", "lease", b"lease", "orders", b"orders", "step_answers", b"step_answers"]) -> None: ...
 
 global___ControllerMessage = ControllerMessage
 
@@ -699,6 +713,9 @@ class StepLaunch(google.protobuf.message.Message):
     RENDEZVOUS_FIELD_NUMBER: builtins.int
     OVERLAP_FIELD_NUMBER: builtins.int
     STDIN_MODE_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    WORK_DIR_FIELD_NUMBER: builtins.int
+    NTASKS_PER_NODE_FIELD_NUMBER: builtins.int
     endpoint: builtins.str
     """host:port where crun listens"""
     ticket: builtins.bytes
@@ -712,6 +729,10 @@ class StepLaunch(google.protobuf.message.Message):
     overlap: builtins.bool
     stdin_mode: builtins.str
     """none, all, or a rank"""
+    name: builtins.str
+    work_dir: builtins.str
+    ntasks_per_node: builtins.int
+    """0: not asked for"""
     @property
     def argv(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -731,8 +752,11 @@ class StepLaunch(google.protobuf.message.Message):
         rendezvous: builtins.str = ...,
         overlap: builtins.bool = ...,
         stdin_mode: builtins.str = ...,
+        name: builtins.str = ...,
+        work_dir: builtins.str = ...,
+        ntasks_per_node: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["argv", b"argv", "cpus_per_task", b"cpus_per_task", "endpoint", b"endpoint", "nodes", b"nodes", "ntasks", b"ntasks", "overlap", b"overlap", "rendezvous", b"rendezvous", "stdin_mode", b"stdin_mode", "tasks_per_node", b"tasks_per_node", "ticket", b"ticket"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["argv", b"argv", "cpus_per_task", b"cpus_per_task", "endpoint", b"endpoint", "name", b"name", "nodes", b"nodes", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node", "overlap", b"overlap", "rendezvous", b"rendezvous", "stdin_mode", b"stdin_mode", "tasks_per_node", b"tasks_per_node", "ticket", b"ticket", "work_dir", b"work_dir"]) -> None: ...
 
 global___StepLaunch = StepLaunch
 

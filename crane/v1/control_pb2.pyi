@@ -1221,7 +1221,9 @@ class ClusterEvent(google.protobuf.message.Message):
         signal: builtins.int
         attempt: builtins.int
         count: builtins.int
-        """submissions in one event: consecutive ids from job_id"""
+        """Submissions in one event: consecutive ids from job_id. Tasks of an array held, released,
+        cancelled or requeued before they started: consecutive places from array_task. 0: one.
+        """
         def __init__(
             self,
             *,
