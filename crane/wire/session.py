@@ -1,0 +1,203 @@
+"""The session between agent and controller as messages: registration and reports.
+
+Values are those of `crane.session`; orders are in `crane.wire.orders`, steps of `crun` in
+`crane.wire.steps`. What does not decode raises CraneError (PROTOCOL): the two daemons are of
+different versions.
+"""
+
+from __future__ import annotations
+
+from crane.config.model import DeviceGroup, DeviceSlot
+from crane.errors import CraneError, ErrorCode
+from crane.session import (
+    DeviceCount,
+    EndCause,
+    Inventory,
+    JobReleased,
+    Registration,
+    Report,
+    StepEnded,
+    StepKey,
+    StepStarted,
+)
+from crane.v1 import agent_pb2 as pb
+
+PROTOCOL = 1
+"""Version of the session; a peer of another is refused in its first frame."""
+
+
+def different(what: str) -> CraneError:
+    """The error of a message that a peer of this version would not send."""
+    return CraneError(
+        ErrorCode.PROTOCOL,
+        f"{what} is not understood",
+        "run the same version of cranectld and craned",
+    )
+
+
+def key_to_wire(key: StepKey) -> pb.StepKey:
+    """Key of a step."""
+    return pb.StepKey(job_id=key[0], step=key[1], attempt=key[2])
+
+
+def key_from_wire(message: pb.StepKey) -> StepKey:
+    """Key of a step."""
+    return StepKey(message.job_id, message.step, message.attempt)
+
+
+def cause_from_wire(number: int) -> EndCause:
+    """Why a step ended. Raises PROTOCOL."""
+    try:
+        return EndCause(number)
+    except ValueError:
+        raise different(f"end cause {number}") from None
+
+
+CAUSES = {cause: pb.StepEnded.Cause.Value(f"CAUSE_{cause.name}") for cause in EndCause}
+
+
+# --- registration --------------------------------------------------------------------------------
+
+
+def inventory_to_wire(inventory: Inventory) -> pb.Inventory:
+    """What an agent found on its host."""
+    return pb.Inventory(
+        cpus=inventory.cpus,
+        memory=inventory.memory,
+        devices=[
+            pb.DeviceGroup(name=d.name, type=d.type, count=d.count) for d in inventory.devices
+        ],
+        cgroup=inventory.cgroup,
+        os=inventory.os,
+        version=inventory.version,
+        boot_time=inventory.boot_time,
+        problems=inventory.problems,
+        runs_as_root=inventory.runs_as_root,
+        uid=inventory.uid,
+    )
+
+
+def inventory_from_wire(message: pb.Inventory) -> Inventory:
+    """What an agent found on its host."""
+    return Inventory(
+        cpus=message.cpus,
+        memory=message.memory,
+        devices=tuple(DeviceCount(d.name, d.type, d.count) for d in message.devices),
+        cgroup=message.cgroup,
+        os=message.os,
+        version=message.version,
+        boot_time=message.boot_time,
+        problems=tuple(message.problems),
+        runs_as_root=message.runs_as_root,
+        uid=message.uid,
+    )
+
+
+def hello_to_wire(
+    registration: Registration, nonce: bytes, first_report: int, known_epoch: int
+) -> pb.Hello:
+    """First frame of an agent; `first_report`: oldest one in its outbox, 0: none."""
+    return pb.Hello(
+        node=registration.node,
+        nonce=nonce,
+        address=registration.address,
+        incarnation=registration.incarnation,
+        boot_id=registration.boot_id,
+        spool_id=registration.spool_id,
+        inventory=inventory_to_wire(registration.inventory),
+        running=[key_to_wire(key) for key in registration.running],
+        first_report=first_report,
+        protocol=PROTOCOL,
+        known_epoch=known_epoch,
+    )
+
+
+def registration_from_wire(message: pb.Hello) -> Registration:
+    """How an agent introduces itself. Raises PROTOCOL if it speaks another version."""
+    if message.protocol != PROTOCOL:
+        raise different(f"version {message.protocol} of the session (here: {PROTOCOL})")
+    return Registration(
+        node=message.node,
+        address=message.address,
+        incarnation=message.incarnation,
+        boot_id=message.boot_id,
+        spool_id=message.spool_id,
+        inventory=inventory_from_wire(message.inventory),
+        running=tuple(key_from_wire(key) for key in message.running),
+    )
+
+
+def device_to_wire(group: DeviceGroup) -> pb.DeviceDeclaration:
+    """Device slots as the configuration declares them for the node."""
+    message = pb.DeviceDeclaration(
+        name=group.name, type=group.type, manager_files=group.manager_files
+    )
+    for slot in group.slots:
+        message.slots.add(files=slot.files, numa=slot.numa)
+    for name, template in group.environment:
+        message.environment.add(name=name, template=template)
+    return message
+
+
+def device_from_wire(message: pb.DeviceDeclaration) -> DeviceGroup:
+    """Device slots as the configuration declares them for the node."""
+    return DeviceGroup(
+        name=message.name,
+        type=message.type,
+        slots=tuple(DeviceSlot(tuple(slot.files), slot.numa) for slot in message.slots),
+        environment=tuple((v.name, v.template) for v in message.environment),
+        manager_files=tuple(message.manager_files),
+    )
+
+
+# --- reports -------------------------------------------------------------------------------------
+
+
+def report_to_wire(seq: int, report: Report) -> pb.Report:
+    """A report with its number in the outbox."""
+    if isinstance(report, StepEnded):
+        return pb.Report(
+            seq=seq,
+            ended=pb.StepEnded(
+                key=pb.StepKey(job_id=report.key[0], step=report.key[1], attempt=report.key[2]),
+                cause=CAUSES[report.cause],
+                exit_code=report.exit_code,
+                signal=report.signal,
+                message=report.message,
+                start_time=report.start_time,
+                end_time=report.end_time,
+                cpu_us=report.cpu_us,
+                memory_peak=report.memory_peak,
+                released=report.released,
+            ),
+        )
+    if isinstance(report, StepStarted):
+        started = pb.StepStarted(key=key_to_wire(report.key), time=report.time, pid=report.pid)
+        return pb.Report(seq=seq, started=started)
+    released = pb.JobReleased(job_id=report.job_id, attempt=report.attempt)
+    return pb.Report(seq=seq, released=released)
+
+
+def report_from_wire(message: pb.Report) -> tuple[int, Report]:
+    """Number in the outbox, and the report."""
+    what = message.WhichOneof("what")
+    if what == "ended":
+        ended = message.ended
+        return message.seq, StepEnded(
+            key=key_from_wire(ended.key),
+            cause=cause_from_wire(ended.cause),
+            exit_code=ended.exit_code,
+            signal=ended.signal,
+            message=ended.message,
+            start_time=ended.start_time,
+            end_time=ended.end_time,
+            cpu_us=ended.cpu_us,
+            memory_peak=ended.memory_peak,
+            released=ended.released,
+        )
+    if what == "started":
+        started = message.started
+        return message.seq, StepStarted(key_from_wire(started.key), started.time, started.pid)
+    if what == "released":
+        return message.seq, JobReleased(message.released.job_id, message.released.attempt)
+    raise different("a report")

@@ -1,0 +1,243 @@
+"""One open stream to an agent: what it says becomes commands, what it is owed is sent in bundles."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from crane.auth.seal import Channel
+from crane.errors import CraneError
+from crane.jobspec import BlobRef
+from crane.session import Order
+from crane.v1 import agent_pb2 as pb
+from crane.wire.errors import to_wire
+from crane.wire.orders import blob_refs, orders_to_wire
+from crane.wire.session import report_from_wire
+from crane.wire.steps import step_request_from_wire
+from cranectld.core.commands import CreateStep, Rejected, SignalStep, StepGranted, TakeReports
+from cranectld.core.contact import ContactBook
+from cranectld.rpc.callers import Callers
+from cranectld.rpc.requests import error_of, parse
+from cranectld.shell import failpoint
+from cranectld.shell.blobs import BlobReader
+from cranectld.shell.clock import Clock
+from cranectld.shell.loop import Loop
+from cranectld.store.api import StoreError
+
+if TYPE_CHECKING:
+    from grpc.aio import ServicerContext
+
+    Context = ServicerContext[pb.Sealed, pb.Sealed]
+
+log = logging.getLogger("agents")
+
+ORDERS_AT_ONCE = 500
+MESSAGE_BYTES = 16 << 20
+"""Blobs of one message, about; the largest script and environment may come on top."""
+MAX_UNDECIDED = 64
+"""Messages of an agent that may wait for their commands; beyond, reading from it pauses."""
+
+
+class AgentStream:
+    """Implements `Link` for one stream; `run` lives as long as the stream does."""
+
+    def __init__(
+        self,
+        node: str,
+        loop: Loop,
+        contacts: ContactBook,
+        clock: Clock,
+        blobs: BlobReader,
+        callers: Callers,
+    ) -> None:
+        self._node = node
+        self._loop = loop
+        self._contacts = contacts
+        self._clock = clock
+        self._blobs = blobs
+        self._callers = callers
+        self._orders: deque[Order] = deque()
+        self._answers: list[pb.CreateStepAnswer] = []
+        self._acknowledged = 0
+        self._told = 0
+        self._heard = 0
+        self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._undecided = asyncio.Semaphore(MAX_UNDECIDED)
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    def post(self, orders: Sequence[Order]) -> None:
+        """Queue orders; what has gathered by the time the stream is free goes in one message."""
+        self._orders.extend(orders)
+        self._wake.set()
+
+    def replaced(self) -> None:
+        """A newer stream of the node has taken over."""
+        self._ended.set()
+
+    async def run(self, context: Context, channel: Channel) -> None:
+        """Read and write until the stream ends or a newer one takes over."""
+        works = [
+            asyncio.ensure_future(work)
+            for work in (self._read(context, channel), self._write(context, channel))
+        ]
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            done, _ = await asyncio.wait([*works, ended], return_when=asyncio.FIRST_COMPLETED)
+            for work in done:
+                error = work.exception()
+                if isinstance(error, CraneError):
+                    log.warning("node %s: %s", self._node, error)
+                elif error is not None:
+                    log.error("node %s: stream failed", self._node, exc_info=error)
+        finally:
+            for task in [*works, ended, *self._tasks]:
+                task.cancel()
+            await asyncio.gather(*works, ended, *self._tasks, return_exceptions=True)
+
+    # --- what the agent says ---------------------------------------------------------------------
+
+    async def _read(self, context: Context, channel: Channel) -> None:
+        while isinstance(sealed := await context.read(), pb.Sealed):
+            channel.open(sealed.body, sealed.counter, sealed.mac)
+            message = parse(pb.AgentMessage, sealed.body)
+            self._contacts.heard(self._node, self._clock.now())
+            self._heard = message.clock
+            self._wake.set()
+            if message.reports:
+                reports = [report_from_wire(report) for report in message.reports]
+                last = reports[-1][0]
+                await self._start(self._take(tuple(report for _, report in reports), last))
+            for create in message.create_steps:
+                await self._start(self._create(create))
+            for signal in message.signal_steps:
+                await self._start(self._signal(signal))
+
+    async def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin work on a command; its turn in the inbox is the order of these calls."""
+        await self._undecided.acquire()
+        task = asyncio.ensure_future(work)
+        self._tasks[task] = None
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._undecided.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Not acknowledged: the agent dials again and repeats what it had to say.
+            log.error("node %s: %s; the stream is closed", self._node, error)
+            self._ended.set()
+
+    async def _take(self, reports: tuple[Any, ...], last: int) -> None:
+        await self._loop.submit(TakeReports(self._node, reports))
+        self._acknowledged = max(self._acknowledged, last)
+        self._wake.set()
+
+    async def _create(self, forward: pb.CreateStepForward) -> None:
+        """`crun` on that host; the agent, which holds the key, vouches for the uid."""
+        caller = await self._callers.of_uid(forward.uid, forward.gid)
+        job_id, request = step_request_from_wire(forward.request)
+        reply = pb.CreateStepReply()
+        try:
+            granted: StepGranted = await self._loop.submit(CreateStep(caller, job_id, request))
+            reply.step, reply.attempt = granted.key.step, granted.key.attempt
+            reply.nodes.extend(granted.nodes)
+            reply.tasks_per_node.extend(granted.tasks_per_node)
+        except Rejected as refused:
+            _refuse(reply, error_of(refused))
+        except CraneError as error:
+            _refuse(reply, error)
+        self._answer(forward.id, reply)
+
+    async def _signal(self, forward: pb.SignalStepForward) -> None:
+        caller = await self._callers.of_uid(forward.uid, forward.gid)
+        request = forward.request
+        reply = pb.CreateStepReply()
+        try:
+            await self._loop.submit(
+                SignalStep(caller, request.job_id, request.step, request.signal)
+            )
+        except Rejected as refused:
+            _refuse(reply, error_of(refused))
+        except CraneError as error:
+            _refuse(reply, error)
+        self._answer(forward.id, reply)
+
+    def _answer(self, number: int, reply: pb.CreateStepReply) -> None:
+        self._answers.append(pb.CreateStepAnswer(id=number, reply=reply))
+        self._wake.set()
+
+    # --- what it is owed -------------------------------------------------------------------------
+
+    async def _write(self, context: Context, channel: Channel) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            for message in await self._messages():
+                body = message.SerializeToString()
+                counter, mac = channel.seal(body)
+                if message.acknowledged:
+                    failpoint.hit("acknowledge")
+                await context.write(pb.Sealed(body=body, counter=counter, mac=mac))
+                if message.orders:
+                    failpoint.hit("order-sent")
+
+    async def _messages(self) -> list[pb.ControllerMessage]:
+        """Everything owed now: several messages only where the blobs are many."""
+        count = min(len(self._orders), ORDERS_AT_ONCE)
+        orders = [self._orders.popleft() for _ in range(count)]
+        blobs = await self._fetch(orders)
+        found = [self._message()]
+        size, known = 0, dict[BlobRef, None]()
+        part: list[Order] = []
+        for order in orders:
+            refs = blob_refs((order,))
+            if any(ref not in blobs for ref in refs):
+                continue  # said already; without its script the job cannot run
+            size += sum(len(blobs[ref]) for ref in refs if ref not in known)
+            known |= dict.fromkeys(refs)
+            part.append(order)
+            if size > MESSAGE_BYTES:
+                orders_to_wire(found[-1], part, blobs)
+                found.append(self._message())
+                size, known, part = 0, {}, []
+        orders_to_wire(found[-1], part, blobs)
+        if self._orders:
+            self._wake.set()
+        return [message for message in found if _says_something(message)]
+
+    async def _fetch(self, orders: Iterable[Order]) -> dict[BlobRef, bytes]:
+        refs = blob_refs(orders)
+        try:
+            return await self._blobs.fetch(refs)
+        except StoreError:
+            found: dict[BlobRef, bytes] = {}
+            for ref in refs:
+                try:
+                    found |= await self._blobs.fetch((ref,))
+                except StoreError as error:
+                    log.error("node %s: an order is not sent: %s", self._node, error)
+            return found
+
+    def _message(self) -> pb.ControllerMessage:
+        """A message with all there is to say besides orders."""
+        message = pb.ControllerMessage(epoch=self._loop.state.epoch)
+        if self._heard:
+            message.heard, self._heard = self._heard, 0
+            message.lease = self._loop.state.config.timeouts.lease
+        if self._acknowledged > self._told:
+            message.acknowledged = self._told = self._acknowledged
+        message.step_answers.extend(self._answers)
+        self._answers.clear()
+        return message
+
+
+def _says_something(message: pb.ControllerMessage) -> bool:
+    return bool(message.orders or message.acknowledged or message.heard or message.step_answers)
+
+
+def _refuse(reply: pb.CreateStepReply, error: CraneError) -> None:
+    reply.error.CopyFrom(to_wire(error.code.name, error.message, error.hint))

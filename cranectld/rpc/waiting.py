@@ -1,0 +1,46 @@
+"""Why a pending job waits: what the core knows of it first, then the planner's last verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crane.states import Reason
+from cranectld.core.explain import REASONS, reason_of
+from cranectld.core.state import Job, State
+from cranectld.shell.planning import Planning, Verdict
+from sched_core.codes import VerdictCode
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Reason, details for people, and when it is expected to start (ns; 0: unknown)."""
+
+    reason: Reason
+    text: str = ""
+    planned_start: int = 0
+
+
+class Waiting:
+    """Reasons of pending jobs, as of one instant."""
+
+    def __init__(self, planner: Planning | None, now: int) -> None:
+        """`now`: ns."""
+        self._planner = planner
+        self.now = now
+
+    def of(self, state: State, job: Job, own: Reason = Reason.NONE) -> Why:
+        """Why a job waits; `own`: what keeps this one task of an array on its own account."""
+        gate = reason_of(state, job, self.now) if own is Reason.NONE else own
+        if gate is not None:
+            planned = job.eligible_time if gate is Reason.BEGIN_TIME else 0
+            return Why(gate, planned_start=planned)
+        verdict = self.verdict(job.job_id)
+        if verdict is None:
+            return Why(Reason.NONE)
+        reason = REASONS[VerdictCode(verdict.code)]
+        text = f"short of {verdict.short}" if verdict.short else ""
+        return Why(reason, text, verdict.planned_start)
+
+    def verdict(self, job_id: int) -> Verdict | None:
+        """What the last pass found."""
+        return self._planner.verdict(job_id) if self._planner is not None else None

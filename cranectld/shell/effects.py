@@ -1,0 +1,78 @@
+"""Performs effects: hands orders to the agents' open streams, and wakes the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from crane.session import Order
+from cranectld.core.effects import Effect, Replan
+
+
+class Link(Protocol):
+    """The open stream to one agent."""
+
+    def post(self, orders: Sequence[Order]) -> None:
+        """Queue orders; they are sent in this order, together with what else waits."""
+
+    def replaced(self) -> None:
+        """A newer stream of the same node has taken its place: end."""
+
+
+class Links:
+    """The agents' open streams, by node. An order for a node without one is dropped: the agent is
+    sent what it lacks when it registers.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, Link] = {}
+        self._streams = 0
+
+    def open(self, node: str, link: Link) -> int:
+        """From now on `node`'s orders go to `link`; gives the stream's number, higher than before."""
+        old = self._links.get(node)
+        self._links[node] = link
+        if old is not None:
+            old.replaced()
+        self._streams += 1
+        return self._streams
+
+    def close(self, node: str, link: Link) -> None:
+        """`link` has ended; it may have been replaced already."""
+        if self._links.get(node) is link:
+            del self._links[node]
+
+    def get(self, node: str) -> Link | None:
+        """The node's stream."""
+        return self._links.get(node)
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._links
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+
+class Performer:
+    """Carries out the effects of a batch once it is durable (`Loop.on_effects`)."""
+
+    def __init__(self, links: Links, wake: Callable[[], None]) -> None:
+        """`wake`: asks the planner for a pass."""
+        self._links = links
+        self._wake = wake
+
+    def __call__(self, effects: Sequence[Effect]) -> None:
+        """Perform effects, in order for each node."""
+        orders: dict[str, list[Order]] = {}
+        replan = False
+        for effect in effects:
+            if isinstance(effect, Replan):
+                replan = True
+            else:
+                orders.setdefault(effect.node, []).append(effect.order)
+        for node, waiting in orders.items():
+            link = self._links.get(node)
+            if link is not None:
+                link.post(waiting)
+        if replan:
+            self._wake()

@@ -1,0 +1,221 @@
+"""The planner: a thread with tables of its own that makes scheduling passes when something changed.
+
+The loop hands it deltas right after it applied a batch, and never waits for it. A pass reads the
+tables only (`sched_core.plan`, numba kernels without the GIL); what it proposes goes back as a
+`CommitPlan`, and the next pass is made when that is decided, so no start is proposed twice. An idle
+cluster gets its pass at once; under load passes coalesce, and take at most half of the thread's time.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from typing import TYPE_CHECKING
+
+from crane.errors import CraneError
+from cranectld.core.commands import CommitPlan
+from cranectld.core.events import Logged
+from cranectld.core.fold import Delta, RequestCache, deltas, rebuild
+from cranectld.shell.clock import Clock
+from cranectld.shell.loop import Loop
+from cranectld.shell.planning import Verdict
+from cranectld.shell.proposals import proposals
+from cranectld.shell.tables import PlannerTables
+from cranectld.shell.verdicts import Verdicts
+from sched_core import cachedir
+from sched_core.names import Dimensions
+
+if TYPE_CHECKING:
+    from sched_core.plan import Plan
+
+log = logging.getLogger("planner")
+
+REFRESH = 30.0
+"""Seconds after which waiting jobs get fresh estimates, though nothing changed."""
+PAUSE_MAX = 1.0
+
+
+class Planner:
+    """Owns the planner thread. Methods are called from the loop's thread unless said otherwise."""
+
+    def __init__(self, loop: Loop, clock: Clock, cache_dir: str) -> None:
+        """`cache_dir`: where compiled kernels are kept."""
+        self._loop = loop
+        self._clock = clock
+        self._cache_dir = cache_dir
+        self._cache = RequestCache()
+        self._inbox: deque[list[Delta]] = deque()
+        self._signal = threading.Condition()
+        self._wanted = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
+        self._child: subprocess.Popen[bytes] | None = None
+        self._verdicts = Verdicts(None, Dimensions(), 0)
+        self.ready = False
+        self.figures: dict[str, float] = {"planner_passes": 0.0}
+
+    def start(self) -> None:
+        """Take the whole state and begin."""
+        self._inbox.append(rebuild(self._loop.state, self._cache))
+        self._wanted = True
+        self._thread.start()
+
+    def apply(self, logged: Sequence[Logged]) -> None:
+        """Hand over what the events of a command changed, right after they were applied.
+
+        The pass may begin before they are durable: what it proposes is logged behind them.
+        """
+        changes = deltas(self._loop.state, logged, self._cache)
+        if changes:
+            self._inbox.append(changes)
+            self.wake()
+
+    def wake(self) -> None:
+        """Something may be able to start now: make a pass soon."""
+        with self._signal:
+            self._wanted = True
+            self._signal.notify()
+
+    def close(self) -> None:
+        """Stop the thread and the compiling child."""
+        with self._signal:
+            self._closing = True
+            self._signal.notify()
+        if self._child is not None:
+            self._child.kill()
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
+
+    def verdict(self, job_id: int) -> Verdict | None:
+        """Why a job waits, as the last pass saw it; None if it was not in that pass."""
+        return self._verdicts.find(job_id)
+
+    def planned_start(self, job_id: int) -> int:
+        """Instant (ns) at which the last pass expects a job to start; 0: unknown."""
+        found = self._verdicts.find(job_id)
+        return found.planned_start if found is not None else 0
+
+    # --- the planner's thread ---------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            if not self._prepare():
+                return
+            self._cycle()
+        except Exception:
+            log.exception(
+                "the planner stopped: no job will start until the controller is restarted"
+            )
+            self.figures["planner_failed"] = 1.0
+            raise
+
+    def _prepare(self) -> bool:
+        """Get compiled kernels, in a child process so that compiling never holds our GIL."""
+        begun = time.monotonic()
+        if not cachedir.is_complete(self._cache_dir):
+            log.info("compiling the scheduling kernels (once per version)")
+            command = [sys.executable, "-m", "sched_core.warmup", "--cache-dir", self._cache_dir]
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            status = self._child.wait()
+            self._child = None
+            if self._closing:
+                return False
+            if status != 0:
+                log.warning("compiling in a child failed (status %d); compiling here", status)
+        from sched_core.warmup import warmup  # noqa: PLC0415 - imports numba, off the start-up path
+
+        warmup(self._cache_dir)
+        self.figures["planner_warmup_s"] = time.monotonic() - begun
+        self.ready = True
+        return not self._closing
+
+    def _cycle(self) -> None:
+        tables = PlannerTables()
+        rest = 0.0
+        due: float | None = 0.0
+        while True:
+            with self._signal:
+                while not (self._closing or self._wanted or _passed(due)):
+                    self._signal.wait(None if due is None else max(0.0, due - time.monotonic()))
+                if self._closing:
+                    return
+                if rest and not self._signal.wait_for(lambda: self._closing, rest):
+                    rest = 0.0
+                self._wanted = False
+            self._fold(tables)
+            begun = time.monotonic()
+            plan = self._pass(tables)
+            rest = min(PAUSE_MAX, time.monotonic() - begun)
+            rest = rest if rest > 0.01 else 0.0
+            due = self._next(tables, plan)
+
+    def _fold(self, tables: PlannerTables) -> None:
+        while self._inbox:
+            tables.apply(self._inbox.popleft(), self._clock.now())
+
+    def _pass(self, tables: PlannerTables) -> Plan:
+        """One pass; waits until what it proposed is decided."""
+        from sched_core.plan import Policy, PolicyKind  # noqa: PLC0415 - numba: see _prepare
+        from sched_core.plan import plan as make_plan  # noqa: PLC0415
+
+        kind = PolicyKind.FIFO if tables.policy.policy == "fifo" else PolicyKind.EASY
+        policy = Policy(kind=kind, depth=tables.policy.depth, max_starts=2_000)
+        now = self._clock.now()
+        tables.open_due(now)
+        part = tables.tables
+        begun = time.perf_counter()
+        plan = make_plan(
+            part.nodes, part.shapes, part.jobs, part.running, policy, now // 1_000_000_000
+        )
+        took = time.perf_counter() - begun
+        self._verdicts = Verdicts(plan, part.dims, now)
+        self._count(plan, took)
+        if plan.starts:
+            decided = self._loop.submit_threadsafe(CommitPlan(proposals(plan, part)))
+            # Nothing taken: what made it stale is on its way here, and will ask for a pass.
+            self._wanted |= self._taken(decided) > 0
+        return plan
+
+    def _taken(self, decided: Future[object]) -> int:
+        """How many of the proposed starts were taken, once that is decided and durable."""
+        while not self._closing:
+            try:
+                taken = decided.result(timeout=0.5)
+            except TimeoutError:
+                continue
+            except (CraneError, CancelledError):
+                return 0  # the controller is stopping
+            assert isinstance(taken, int)
+            return taken
+        return 0
+
+    def _count(self, plan: Plan, took: float) -> None:
+        figures = self.figures
+        figures["planner_passes"] += 1
+        figures["planner_pass_last_s"] = took
+        figures["planner_pass_max_s"] = max(took, figures.get("planner_pass_max_s", 0.0))
+        figures["planner_pass_total_s"] = figures.get("planner_pass_total_s", 0.0) + took
+        figures["planner_pending_records"] = float(len(plan.job))
+        figures["planner_examined"] = float(plan.examined)
+        figures["planner_starts"] = figures.get("planner_starts", 0.0) + plan.starts
+
+    def _next(self, tables: PlannerTables, plan: Plan) -> float | None:
+        """When (monotonic s) to make a pass though nothing happened: a begin time, or a refresh."""
+        if not len(plan.job):
+            return None
+        wait = REFRESH
+        now = self._clock.now()
+        begin = tables.open_due(now)
+        if begin:
+            wait = min(wait, (begin - now) / 1e9)
+        return time.monotonic() + wait
+
+
+def _passed(due: float | None) -> bool:
+    return due is not None and due <= time.monotonic()

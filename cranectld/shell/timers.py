@@ -1,0 +1,107 @@
+"""Time for the core: a Tick when something is due, and NodeSilent for agents that are late."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from crane.errors import CraneError
+from cranectld.core.commands import Command, Rejected, Tick
+from cranectld.core.contact import ContactBook
+from cranectld.core.due import next_due
+from cranectld.core.events import Logged
+from cranectld.shell.clock import Clock
+from cranectld.shell.loop import Loop
+
+log = logging.getLogger("timers")
+
+NS = 1_000_000_000
+SHORTEST = 0.01
+"""Seconds between two Ticks at least: what a Tick leaves due must not keep the loop busy."""
+
+LONGEST = 60.0
+"""Seconds; the wall clock may be set meanwhile, so that far instants are looked at again."""
+
+CONTACT_CHECKS = 4
+"""Lateness is looked for so many times per node timeout, at most every second."""
+
+
+class Timers:
+    """Arms itself after every change of the state."""
+
+    def __init__(self, loop: Loop, contacts: ContactBook, clock: Clock) -> None:
+        self._loop = loop
+        self._contacts = contacts
+        self._clock = clock
+        self._aio = asyncio.get_running_loop()
+        self._tick: asyncio.TimerHandle | None = None
+        self._check: asyncio.TimerHandle | None = None
+        self._stale = False
+        self._ticking = False
+        self._tasks: dict[asyncio.Task[None], None] = {}
+
+    def start(self) -> None:
+        """Begin, on the state as it is now."""
+        self._loop.on_applied.append(self._changed)
+        self._arm()
+        self._check_contacts()
+
+    def close(self) -> None:
+        """Stop."""
+        for handle in (self._tick, self._check):
+            if handle is not None:
+                handle.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _changed(self, _events: Sequence[Logged]) -> None:
+        if not self._stale:
+            self._stale = True
+            self._aio.call_soon(self._arm)
+
+    def _arm(self) -> None:
+        self._stale = False
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        if self._ticking:
+            return
+        due = next_due(self._loop.state)
+        if due is not None:
+            delay = (due - self._clock.now()) / NS
+            self._tick = self._aio.call_later(min(max(delay, SHORTEST), LONGEST), self._due)
+
+    def _due(self) -> None:
+        self._tick = None
+        due = next_due(self._loop.state)
+        if due is None or due > self._clock.now():
+            self._arm()
+            return
+        self._ticking = True
+        self._submit(Tick(), self._ticked)
+
+    def _ticked(self) -> None:
+        self._ticking = False
+        self._arm()
+
+    def _check_contacts(self) -> None:
+        for silent in self._contacts.late(self._clock.now()):
+            log.warning("node %s does not answer", silent.node)
+            self._submit(silent, None)
+        period = min(self._loop.state.config.timeouts.node / CONTACT_CHECKS, 1.0)
+        self._check = self._aio.call_later(max(period, SHORTEST), self._check_contacts)
+
+    def _submit(self, command: Command, after: Callable[[], Any] | None) -> None:
+        async def run() -> None:
+            try:
+                await self._loop.submit(command)
+            except (Rejected, CraneError) as error:
+                log.info("%s: %s", type(command).__name__, error)
+            if after is not None:
+                after()
+
+        task = self._aio.create_task(run())
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))

@@ -1,0 +1,62 @@
+"""Verdicts of the last pass, by job: what the queue's commands show of a waiting job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sched_core.names import Dimensions
+    from sched_core.plan import Plan
+
+
+class Verdict(NamedTuple):
+    """Why a record waits; instants in ns, 0: unknown."""
+
+    code: int
+    """`sched_core.codes.VerdictCode`."""
+    short: str
+    """Dimension that is short (`cpu`, `memory`, `gres/gpu:a100`); empty: none."""
+    matching: int
+    usable: int
+    fitting: int
+    ahead: int
+    planned_start: int
+    pass_time: int
+
+
+class Verdicts:
+    """The verdict columns of one plan, found by job id in O(log n); immutable once made."""
+
+    def __init__(self, plan: Plan | None, dims: Dimensions, pass_time: int) -> None:
+        """`plan` None: before the first pass; `pass_time` in ns."""
+        self._plan = plan
+        self._short = tuple(dims.name(i) for i in range(len(dims)))
+        self._time = pass_time
+        self._order: NDArray[np.int64] | None = None
+
+    def find(self, job_id: int) -> Verdict | None:
+        """Verdict of a job, None if the pass did not see it."""
+        plan = self._plan
+        if plan is None or not len(plan.job):
+            return None
+        if self._order is None:
+            self._order = np.argsort(plan.job, kind="stable")
+        place = int(np.searchsorted(plan.job, job_id, sorter=self._order))
+        if place == len(self._order) or plan.job[self._order[place]] != job_id:
+            return None
+        row = int(self._order[place])
+        short, planned = int(plan.short[row]), int(plan.planned[row])
+        return Verdict(
+            code=int(plan.code[row]),
+            short=self._short[short] if short >= 0 else "",
+            matching=int(plan.matching[row]),
+            usable=int(plan.usable[row]),
+            fitting=int(plan.fitting[row]),
+            ahead=int(plan.ahead[row]),
+            planned_start=planned * 1_000_000_000 if planned >= 0 else 0,
+            pass_time=self._time,
+        )
