@@ -206,8 +206,8 @@ def _launch_from_wire(message: pb.LaunchStep, blobs: Sequence[bytes]) -> LaunchS
     if message.array_job_id:
         spans = wire.array_from_wire(message.array)
         array = ArrayPlace(message.array_job_id, message.array_task, spans)
-    if not message.allocation:
-        raise different("a launch order without an allocation")
+    if not message.allocation or len(message.allocation) != len(message.addresses):
+        raise different("a launch order's allocation")
     return LaunchStep(
         key=StepKey(key.job_id, key.step, key.attempt),
         uid=message.uid,
