@@ -7,6 +7,7 @@ import time
 
 from bench.cluster import Cluster, cluster
 from bench.report import Report, percentile
+from crane.client.model import JobEvent
 from crane.client.newjob import NewJob, describe
 from crane.states import JobState
 
@@ -18,13 +19,15 @@ def throughput(report: Report, jobs: int = 0) -> None:
         _warm(running)
         described = [_job(running, i) for i in range(count)]
         cpu = running.cpu_seconds()
+        seq = running.client.status().seq
         begun = time.perf_counter()
-        ids = list(running.client.submit_many(described))
+        answers = list(running.client.submit_many(described))
         submitted = time.perf_counter() - begun
-        _until_completed(running, count + 1)
+        ids = [answer for answer in answers if isinstance(answer, int)]
+        _until_completed(running, seq, ids)
         took = time.perf_counter() - begun
         spent = {n: round(s - cpu.get(n, 0.0), 2) for n, s in running.cpu_seconds().items()}
-        refused = [answer for answer in ids if not isinstance(answer, int)]
+        refused = [answer for answer in answers if not isinstance(answer, int)]
         assert not refused, refused[0]
         missing = [i for i in range(count) if not os.path.exists(f"{running.work}/{i}.out")]
         assert not missing, f"{len(missing)} jobs left no output, the first is {missing[0]}"
@@ -69,15 +72,17 @@ def _warm(running: Cluster) -> None:
     running.client.wait([running.client.submit_job(job)], timeout=120)
 
 
-def _until_completed(running: Cluster, count: int) -> None:
-    deadline = time.monotonic() + 300
-    while True:
-        counts = running.client.status().jobs
-        if counts.get(JobState.COMPLETED, 0) >= count:
+def _until_completed(running: Cluster, seq: int, ids: list[int]) -> None:
+    """Wait until every job's end is recorded as COMPLETED; `seq`: the log's, before they were sent."""
+    left = dict.fromkeys(ids)
+    for event in running.client.events(seq, timeout=300):
+        if not isinstance(event, JobEvent) or not event.state.ended:
+            continue
+        if event.state is not JobState.COMPLETED:
+            raise RuntimeError(f"job {event.job_id} ended as {event.state.name}")
+        left.pop(event.job_id, None)
+        if not left:
             return
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not all completed: {counts}")
-        time.sleep(0.02)
 
 
 def _in_force(running: Cluster) -> dict[str, object]:
