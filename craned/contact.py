@@ -1,0 +1,75 @@
+"""What an agent keeps on disk besides its spool: the last word with a controller, and identities."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+
+from craned.clock import Clock
+from craned.core.stimuli import Contact
+
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str:
+    """Identity of the host's present run (random(4))."""
+    with open(_BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def spool_id(spool: str) -> str:
+    """Identity of the spool in this directory, made with it: a new one has no memory of any step."""
+    path = os.path.join(spool, "id")
+    with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+        found = file.read().strip()
+        if found:
+            return found
+    fresh = secrets.token_hex(16)
+    _write(path, fresh)
+    return fresh
+
+
+class ContactFile:
+    """The last word with a controller. Instants are kept as time since the host was started."""
+
+    def __init__(self, path: str, clock: Clock, boot: str) -> None:
+        self._path = path
+        self._clock = clock
+        self._boot = boot
+
+    def read(self) -> Contact | None:
+        """None if there is none, or it cannot be read: nothing is known then."""
+        try:
+            with open(self._path, encoding="ascii") as file:
+                kept = json.load(file)
+            same_boot = kept["boot"] == self._boot
+            # Nothing of an earlier run of the host is alive: its lease binds nobody.
+            renewed = self._clock.from_boot_time(int(kept["renewed"])) if same_boot else 0
+            lease = int(kept["lease"]) if same_boot else 0
+            return Contact(int(kept["epoch"]), lease, bool(kept["kill"]), renewed)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, contact: Contact) -> None:
+        """Replace it. Not flushed: after a power cut nothing is alive that it would matter to."""
+        kept = {
+            "boot": self._boot,
+            "epoch": contact.epoch,
+            "lease": contact.lease,
+            "kill": contact.kill,
+            "renewed": self._clock.to_boot_time(contact.renewed),
+        }
+        _write(self._path, json.dumps(kept))
+
+
+def _write(path: str, text: str) -> None:
+    partial = f"{path}.new"
+    with open(partial, "w", encoding="ascii", opener=_private) as file:
+        file.write(text + "\n")
+    os.replace(partial, path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
