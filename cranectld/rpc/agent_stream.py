@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from crane.auth.seal import Channel
 from crane.errors import CraneError
 from crane.jobspec import BlobRef
-from crane.session import Order
+from crane.session import EndCause, LaunchStep, Order, StepEnded
 from crane.v1 import agent_pb2 as pb
 from crane.wire.errors import to_wire
 from crane.wire.orders import blob_refs, orders_to_wire
@@ -37,6 +37,8 @@ log = logging.getLogger("agents")
 ORDERS_AT_ONCE = 500
 MESSAGE_BYTES = 16 << 20
 """Blobs of one message, about; the largest script and environment may come on top."""
+PATIENCE = 0.01
+"""Seconds that acknowledgements wait for company; orders and answers take them along at once."""
 MAX_UNDECIDED = 64
 """Messages of an agent that may wait for their commands; beyond, reading from it pauses."""
 
@@ -65,6 +67,7 @@ class AgentStream:
         self._told = 0
         self._heard = 0
         self._wake = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
         self._undecided = asyncio.Semaphore(MAX_UNDECIDED)
         self._tasks: dict[asyncio.Task[None], None] = {}
@@ -73,6 +76,10 @@ class AgentStream:
         """Queue orders; what has gathered by the time the stream is free goes in one message."""
         self._orders.extend(orders)
         self._wake.set()
+
+    def forget(self) -> None:
+        """Drop the orders that wait: the node has registered since they were made."""
+        self._orders.clear()
 
     def replaced(self) -> None:
         """A newer stream of the node has taken over."""
@@ -94,6 +101,8 @@ class AgentStream:
                 elif error is not None:
                     log.error("node %s: stream failed", self._node, exc_info=error)
         finally:
+            if self._soon is not None:
+                self._soon.cancel()
             for task in [*works, ended, *self._tasks]:
                 task.cancel()
             await asyncio.gather(*works, ended, *self._tasks, return_exceptions=True)
@@ -106,7 +115,7 @@ class AgentStream:
             message = parse(pb.AgentMessage, sealed.body)
             self._contacts.heard(self._node, self._clock.now())
             self._heard = message.clock
-            self._wake.set()
+            self._wake_soon()
             if message.reports:
                 reports = [report_from_wire(report) for report in message.reports]
                 last = reports[-1][0]
@@ -134,7 +143,7 @@ class AgentStream:
     async def _take(self, reports: tuple[Any, ...], last: int) -> None:
         await self._loop.submit(TakeReports(self._node, reports))
         self._acknowledged = max(self._acknowledged, last)
-        self._wake.set()
+        self._wake_soon()
 
     async def _create(self, forward: pb.CreateStepForward) -> None:
         """`crun` on that host; the agent, which holds the key, vouches for the uid."""
@@ -166,8 +175,35 @@ class AgentStream:
             _refuse(reply, error)
         self._answer(forward.id, reply)
 
+    def _not_launched(self, order: Order) -> None:
+        """End a step whose script cannot be read. The node holds on to its share until the agent
+        says that nothing of the job is there, as after any other end.
+        """
+        assert isinstance(order, LaunchStep)
+        now = self._clock.now()
+        why = "not launched: the controller cannot read its script or environment from the store"
+        end = StepEnded(order.key, EndCause.LAUNCH_FAILED, 0, 0, why, now, now)
+        task = asyncio.ensure_future(self._report(end))
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    async def _report(self, end: StepEnded) -> None:
+        try:
+            await self._loop.submit(TakeReports(self._node, (end,)))
+        except CraneError as error:  # stopping: the order is made again when the agent registers
+            log.warning("node %s: %s", self._node, error)
+
     def _answer(self, number: int, reply: pb.CreateStepReply) -> None:
         self._answers.append(pb.CreateStepAnswer(id=number, reply=reply))
+        self._wake.set()
+
+    def _wake_soon(self) -> None:
+        """Have the writer say what can wait a little."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(PATIENCE, self._patience_ended)
+
+    def _patience_ended(self) -> None:
+        self._soon = None
         self._wake.set()
 
     # --- what it is owed -------------------------------------------------------------------------
@@ -196,7 +232,8 @@ class AgentStream:
         for order in orders:
             refs = blob_refs((order,))
             if any(ref not in blobs for ref in refs):
-                continue  # said already; without its script the job cannot run
+                self._not_launched(order)
+                continue
             size += sum(len(blobs[ref]) for ref in refs if ref not in known)
             known |= dict.fromkeys(refs)
             part.append(order)

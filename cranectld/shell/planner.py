@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from crane.errors import CraneError
 from cranectld.core.commands import CommitPlan
-from cranectld.core.events import Logged
+from cranectld.core.events import Logged, TasksStarted
 from cranectld.core.fold import Delta, RequestCache, deltas, rebuild
 from cranectld.shell.clock import Clock
 from cranectld.shell.loop import Loop
@@ -38,7 +38,11 @@ log = logging.getLogger("planner")
 
 REFRESH = 30.0
 """Seconds after which waiting jobs get fresh estimates, though nothing changed."""
+PAUSE_BUSY = 0.01
+"""Seconds between passes that start jobs: short jobs ending one by one share a pass and a commit."""
 PAUSE_MAX = 1.0
+MAX_STARTS = 2_000
+"""Starts of one pass; the next pass continues at once."""
 
 
 class Planner:
@@ -74,7 +78,8 @@ class Planner:
         changes = deltas(self._loop.state, logged, self._cache)
         if changes:
             self._inbox.append(changes)
-            self.wake()
+            if not all(isinstance(item.event, TasksStarted) for item in logged):
+                self.wake()  # what a plan itself started lets nothing else start
 
     def wake(self) -> None:
         """Something may be able to start now: make a pass soon."""
@@ -137,22 +142,23 @@ class Planner:
 
     def _cycle(self) -> None:
         tables = PlannerTables()
-        rest = 0.0
+        rested = 0.0  # instant before which no pass is made
         due: float | None = 0.0
         while True:
             with self._signal:
                 while not (self._closing or self._wanted or _passed(due)):
                     self._signal.wait(None if due is None else max(0.0, due - time.monotonic()))
+                rest = rested - time.monotonic()
+                if rest > 0:
+                    self._signal.wait_for(lambda: self._closing, rest)
                 if self._closing:
                     return
-                if rest and not self._signal.wait_for(lambda: self._closing, rest):
-                    rest = 0.0
                 self._wanted = False
             self._fold(tables)
             begun = time.monotonic()
             plan = self._pass(tables)
-            rest = min(PAUSE_MAX, time.monotonic() - begun)
-            rest = rest if rest > 0.01 else 0.0
+            took = self.figures["planner_pass_last_s"]
+            rested = begun + took + min(PAUSE_MAX, max(PAUSE_BUSY * (plan.starts > 0), took))
             due = self._next(tables, plan)
 
     def _fold(self, tables: PlannerTables) -> None:
@@ -165,7 +171,7 @@ class Planner:
         from sched_core.plan import plan as make_plan  # noqa: PLC0415
 
         kind = PolicyKind.FIFO if tables.policy.policy == "fifo" else PolicyKind.EASY
-        policy = Policy(kind=kind, depth=tables.policy.depth, max_starts=2_000)
+        policy = Policy(kind=kind, depth=tables.policy.depth, max_starts=MAX_STARTS)
         now = self._clock.now()
         tables.open_due(now)
         part = tables.tables
@@ -178,8 +184,9 @@ class Planner:
         self._count(plan, took)
         if plan.starts:
             decided = self._loop.submit_threadsafe(CommitPlan(proposals(plan, part)))
-            # Nothing taken: what made it stale is on its way here, and will ask for a pass.
-            self._wanted |= self._taken(decided) > 0
+            taken = self._taken(decided)
+            # Starts refused were made stale by something that asks for a pass itself.
+            self._wanted |= plan.starts == MAX_STARTS and taken > 0
         return plan
 
     def _taken(self, decided: Future[object]) -> int:

@@ -95,7 +95,12 @@ class PlannerTables:
         while end < len(deltas):
             delta = deltas[end]
             if isinstance(delta, PendingRow):
-                if delta.gate or delta.begin > self._now or delta.tasks != 1 or delta.job_id in jobs:
+                if (
+                    delta.gate
+                    or delta.begin > self._now
+                    or delta.tasks != 1
+                    or delta.job_id in jobs
+                ):
                     break
             elif not (isinstance(delta, NotRunning) and delta.job_id not in running):
                 break
