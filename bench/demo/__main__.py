@@ -24,13 +24,17 @@ UP = (
     " --node-gres 2:gpu:a100:2 --node-gres 3:npu:910b3:4"
 )  # fmt: skip
 COMPILE_SECONDS = 300.0
+LOAD_SECONDS = 3.0
+"""Kernels that are not loaded by then are being compiled."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK = 0.1
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def main() -> int:
     """The demonstration, and its cleaning up whatever happens."""
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in _ENDING:
+        signal.signal(number, _interrupted)
     top = tempfile.mkdtemp(prefix="crane-demo-")
     home, work, temporary = (os.path.join(top, name) for name in ("cluster", "work", "tmp"))
     environ = environment(os.environ, home, temporary, commands_directory())
@@ -47,8 +51,8 @@ def main() -> int:
     except KeyboardInterrupt:
         stage.require("the demonstration ran to its end", False, "interrupted")
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
         _clean_up(stage, top, home, temporary)
     return stage.summary(time.monotonic() - began)
 
@@ -73,16 +77,18 @@ def _start(stage: Stage, home: str, work: str) -> float:
     )
     if stage.run(UP).status != 0:
         raise DemoError("the cluster did not start")
-    began = time.monotonic()
+    began, told = time.monotonic(), False
     with Client(os.path.join(home, "cranectld.sock")) as client:
-        if not client.status().planner_ready:
-            stage.say(
-                "The first start of a version compiles the scheduling kernels and keeps them: "
-                "half a minute, more on a busy machine."
-            )
         while not client.status().planner_ready:
-            if time.monotonic() - began > COMPILE_SECONDS:
+            waited = time.monotonic() - began
+            if waited > COMPILE_SECONDS:
                 raise DemoError(f"the kernels were not ready after {COMPILE_SECONDS:g} s")
+            if waited > LOAD_SECONDS and not told:
+                told = True
+                stage.say(
+                    "The first start of a version compiles the scheduling kernels and keeps them: "
+                    "half a minute, more on a busy machine."
+                )
             time.sleep(_LOOK)
     return time.monotonic()
 

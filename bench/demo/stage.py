@@ -85,10 +85,9 @@ class Stage:
         """Show a command, run it, show its output; an unexpected exit status fails a check."""
         self._write(self._paint(_BOLD, f"$ {command}"))
         done = self.quiet(command)
-        self._out.write(done.out)
+        self._emit(done.out)
         if done.status not in statuses:
             self.expect(f"exit status of `{command}`", done.status, *statuses)
-        self._out.flush()
         return done
 
     def quiet(self, command: str) -> Done:
@@ -126,7 +125,7 @@ class Stage:
             line = f"All {checks.passed} checks passed; {seconds:.1f} s with the cluster up."
             self._write("\n" + self._paint(_GREEN, line))
             return 0
-        self._write("\n" + self._paint(_RED, f"{len(checks.failed)} checks failed:"))
+        self._write("\n" + self._paint(_RED, f"Not as it should be ({len(checks.failed)}):"))
         for line in checks.failed:
             self._write(f"  - {line}")
         return 1
@@ -142,8 +141,18 @@ class Stage:
         return f"{colour}{text}{_OFF}" if self._colours else text
 
     def _write(self, text: str) -> None:
-        self._out.write(text + "\n")
-        self._out.flush()
+        self._emit(text + "\n")
+
+    def _emit(self, text: str) -> None:
+        try:
+            self._out.write(text)
+            self._out.flush()
+        except BrokenPipeError:
+            # The rest goes nowhere, so that cleaning up is not stopped by its own messages.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._out.fileno())
+            os.close(nowhere)
+            raise DemoError("nobody reads the output any more") from None
 
 
 def commands_directory() -> str:
