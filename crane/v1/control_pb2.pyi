@@ -170,6 +170,9 @@ class JobSelector(google.protobuf.message.Message):
     QOS_FIELD_NUMBER: builtins.int
     STATES_FIELD_NUMBER: builtins.int
     NODES_FIELD_NUMBER: builtins.int
+    RESERVATIONS_FIELD_NUMBER: builtins.int
+    WCKEYS_FIELD_NUMBER: builtins.int
+    LICENCES_FIELD_NUMBER: builtins.int
     ALL_FIELD_NUMBER: builtins.int
     all: builtins.bool
     """every job the caller may see (queries) or change (changes)"""
@@ -191,6 +194,14 @@ class JobSelector(google.protobuf.message.Message):
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[crane.v1.types_pb2.JobState.ValueType]: ...
     @property
     def nodes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def reservations(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def wckeys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def licences(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """by name: jobs that ask for any"""
+
     def __init__(
         self,
         *,
@@ -202,9 +213,12 @@ class JobSelector(google.protobuf.message.Message):
         qos: collections.abc.Iterable[builtins.str] | None = ...,
         states: collections.abc.Iterable[crane.v1.types_pb2.JobState.ValueType] | None = ...,
         nodes: collections.abc.Iterable[builtins.str] | None = ...,
+        reservations: collections.abc.Iterable[builtins.str] | None = ...,
+        wckeys: collections.abc.Iterable[builtins.str] | None = ...,
+        licences: collections.abc.Iterable[builtins.str] | None = ...,
         all: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["accounts", b"accounts", "all", b"all", "ids", b"ids", "names", b"names", "nodes", b"nodes", "partitions", b"partitions", "qos", b"qos", "states", b"states", "users", b"users"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounts", b"accounts", "all", b"all", "ids", b"ids", "licences", b"licences", "names", b"names", "nodes", b"nodes", "partitions", b"partitions", "qos", b"qos", "reservations", b"reservations", "states", b"states", "users", b"users", "wckeys", b"wckeys"]) -> None: ...
 
 global___JobSelector = JobSelector
 

@@ -111,6 +111,9 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (7, 'states', 'u', '*'),
         (8, 'nodes', 't', '*'),
         (9, 'all', 'b', '1'),
+        (10, 'reservations', 't', '*'),
+        (11, 'wckeys', 't', '*'),
+        (12, 'licences', 't', '*'),
     ),
     'JobSelector.Id': (
         (1, 'job_id', 'u', '1'),

@@ -8,8 +8,9 @@ BlobRef's index is its place in that table. What does not decode raises CraneErr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
-from crane.jobspec import NO_BLOB, BlobRef, JobSpec, Submission
+from crane.jobspec import NO_BLOB, BlobRef, Component, JobSpec, Submission
 from crane.session import (
     ArrayPlace,
     EndJob,
@@ -22,6 +23,7 @@ from crane.session import (
     StepRequest,
 )
 from crane.v1 import agent_pb2 as pb
+from crane.v1 import types_pb2
 from crane.wire import jobspec as wire
 from crane.wire.session import CAUSES, cause_from_wire, different, key_to_wire
 
@@ -183,7 +185,7 @@ def _ref(place: int, blobs: Sequence[bytes]) -> BlobRef:
 def _launch_from_wire(message: pb.LaunchStep, blobs: Sequence[bytes]) -> LaunchStep:
     key = message.key
     spec = JobSpec(
-        components=(wire.component_from_wire(message.component),),
+        components=(_component(message.component.SerializeToString()),),
         account=message.account,
         qos=message.qos,
         reservation=message.reservation,
@@ -231,6 +233,12 @@ def _launch_from_wire(message: pb.LaunchStep, blobs: Sequence[bytes]) -> LaunchS
         request=request,
         layout=layout,
     )
+
+
+@lru_cache(maxsize=256)
+def _component(data: bytes) -> Component:
+    """Jobs come in rows of equal shape: their resources are one value."""
+    return wire.component_from_wire(types_pb2.Component.FromString(data))
 
 
 def _crun_from_wire(message: pb.StepLaunch, environment: bytes) -> tuple[StepRequest, StepLayout]:

@@ -24,6 +24,16 @@ from crane.v1 import agent_pb2 as pb
 
 PROTOCOL = 1
 """Version of the session; a peer of another is refused in its first frame."""
+MAX_INSTANT = 1 << 62
+MAX_AMOUNT = 1 << 48
+"""Of CPU time (us), memory (bytes or MiB) and CPUs: sums of them stay far from what int64 holds."""
+MAX_EXIT = 0x7FFF
+MAX_SIGNAL = 127
+MAX_COUNT = 1 << 20
+MAX_TEXT = 4_096
+MAX_NAME = 256
+MAX_RUNNING = 1 << 20
+MAX_PROBLEMS = 64
 
 
 def different(what: str) -> CraneError:
@@ -53,7 +63,22 @@ def cause_from_wire(number: int) -> EndCause:
         raise different(f"end cause {number}") from None
 
 
+def _cut(value: int, most: int, least: int = 0) -> int:
+    """The figure, or the bound it exceeds. A host whose clock or counters are wrong must neither
+    stop the controller, whose log holds int64, nor keep its jobs from ending.
+    """
+    return least if value < least else most if value > most else value
+
+
+def _name(what: str, value: str) -> str:
+    """A name that is compared later: whole, or refused. Raises PROTOCOL."""
+    if len(value) > MAX_NAME:
+        raise different(f"a {what} of {len(value)} characters")
+    return value
+
+
 CAUSES = {cause: pb.StepEnded.Cause.Value(f"CAUSE_{cause.name}") for cause in EndCause}
+"""Number on the wire of each cause."""
 
 
 # --- registration --------------------------------------------------------------------------------
@@ -80,14 +105,17 @@ def inventory_to_wire(inventory: Inventory) -> pb.Inventory:
 def inventory_from_wire(message: pb.Inventory) -> Inventory:
     """What an agent found on its host."""
     return Inventory(
-        cpus=message.cpus,
-        memory=message.memory,
-        devices=tuple(DeviceCount(d.name, d.type, d.count) for d in message.devices),
-        cgroup=message.cgroup,
-        os=message.os,
-        version=message.version,
-        boot_time=message.boot_time,
-        problems=tuple(message.problems),
+        cpus=_cut(message.cpus, MAX_AMOUNT),
+        memory=_cut(message.memory, MAX_AMOUNT),
+        devices=tuple(
+            DeviceCount(d.name[:MAX_NAME], d.type[:MAX_NAME], _cut(d.count, MAX_COUNT))
+            for d in message.devices[:MAX_NAME]
+        ),
+        cgroup=message.cgroup[:MAX_NAME],
+        os=message.os[:MAX_NAME],
+        version=message.version[:MAX_NAME],
+        boot_time=_cut(message.boot_time, MAX_INSTANT),
+        problems=tuple(text[:MAX_TEXT] for text in message.problems[:MAX_PROBLEMS]),
         runs_as_root=message.runs_as_root,
         uid=message.uid,
     )
@@ -113,15 +141,17 @@ def hello_to_wire(
 
 
 def registration_from_wire(message: pb.Hello) -> Registration:
-    """How an agent introduces itself. Raises PROTOCOL if it speaks another version."""
+    """How an agent introduces itself. Raises PROTOCOL: another version, or figures out of bounds."""
     if message.protocol != PROTOCOL:
         raise different(f"version {message.protocol} of the session (here: {PROTOCOL})")
+    if len(message.running) > MAX_RUNNING:
+        raise different(f"a host with {len(message.running)} running steps")
     return Registration(
-        node=message.node,
-        address=message.address,
-        incarnation=message.incarnation,
-        boot_id=message.boot_id,
-        spool_id=message.spool_id,
+        node=_name("node name", message.node),
+        address=_name("address", message.address),
+        incarnation=_name("incarnation", message.incarnation),
+        boot_id=_name("boot id", message.boot_id),
+        spool_id=_name("spool id", message.spool_id),
         inventory=inventory_from_wire(message.inventory),
         running=tuple(key_from_wire(key) for key in message.running),
     )
@@ -179,25 +209,26 @@ def report_to_wire(seq: int, report: Report) -> pb.Report:
 
 
 def report_from_wire(message: pb.Report) -> tuple[int, Report]:
-    """Number in the outbox, and the report."""
+    """Number in the outbox, and the report, its figures cut to what the log can hold."""
     what = message.WhichOneof("what")
     if what == "ended":
         ended = message.ended
         return message.seq, StepEnded(
             key=key_from_wire(ended.key),
             cause=cause_from_wire(ended.cause),
-            exit_code=ended.exit_code,
-            signal=ended.signal,
-            message=ended.message,
-            start_time=ended.start_time,
-            end_time=ended.end_time,
-            cpu_us=ended.cpu_us,
-            memory_peak=ended.memory_peak,
+            exit_code=_cut(ended.exit_code, MAX_EXIT, -MAX_EXIT),
+            signal=_cut(ended.signal, MAX_SIGNAL),
+            message=ended.message[:MAX_TEXT],
+            start_time=_cut(ended.start_time, MAX_INSTANT),
+            end_time=_cut(ended.end_time, MAX_INSTANT),
+            cpu_us=_cut(ended.cpu_us, MAX_AMOUNT),
+            memory_peak=_cut(ended.memory_peak, MAX_AMOUNT),
             released=ended.released,
         )
     if what == "started":
         started = message.started
-        return message.seq, StepStarted(key_from_wire(started.key), started.time, started.pid)
+        time = _cut(started.time, MAX_INSTANT)
+        return message.seq, StepStarted(key_from_wire(started.key), time, started.pid)
     if what == "released":
         return message.seq, JobReleased(message.released.job_id, message.released.attempt)
     raise different("a report")

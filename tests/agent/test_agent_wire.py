@@ -67,7 +67,7 @@ from crane.wire.steps import (
 texts = st.text("abc/%é \n", max_size=6)
 names = st.lists(texts, max_size=3).map(tuple)
 u32 = st.integers(0, (1 << 32) - 1)
-u64 = st.integers(0, (1 << 63) - 1)
+u64 = st.integers(0, 1 << 62)
 gres = st.builds(Gres, texts, texts, u32)
 arrays = st.builds(ArraySpec, st.lists(st.tuples(u32, u32, u32), max_size=3).map(tuple), u32)
 terms = st.builds(
@@ -104,8 +104,8 @@ layouts = st.lists(st.tuples(texts, u32), max_size=3).map(
 )
 reports: st.SearchStrategy[Report] = st.one_of(
     st.builds(StepStarted, keys, u64, u32),
-    st.builds(StepEnded, keys, causes, st.integers(-1000, 1000), u32, texts, u64, u64, u64, u64,
-              st.booleans()),
+    st.builds(StepEnded, keys, causes, st.integers(-255, 255), st.integers(0, 64), texts, u64, u64,
+              st.integers(0, 1 << 48), st.integers(0, 1 << 48), st.booleans()),
     st.builds(JobReleased, u32, u32),
 )  # fmt: skip
 others: st.SearchStrategy[Order] = st.one_of(
@@ -201,6 +201,13 @@ def test_a_blob_that_jobs_share_travels_once() -> None:
 def test_reports(seq: int, report: Report) -> None:
     message = pb.Report.FromString(report_to_wire(seq, report).SerializeToString())
     assert report_from_wire(message) == (seq, report)
+
+
+def test_figures_that_no_host_can_mean_are_cut() -> None:
+    ended = pb.StepEnded(cause=1, exit_code=-(1 << 31), cpu_us=(1 << 64) - 1, signal=1 << 31)  # type: ignore[arg-type]
+    _, report = report_from_wire(pb.Report(seq=1, ended=ended))
+    assert isinstance(report, StepEnded)
+    assert (report.exit_code, report.cpu_us, report.signal) == (-0x7FFF, 1 << 48, 127)
 
 
 @settings(deadline=None, max_examples=50)
