@@ -162,7 +162,9 @@ class _Daemons:
         if process.poll() is not None:
             if failpoint:
                 return True  # it has met its end already
-            raise RuntimeError(f"the controller ended with status {process.returncode}")
+            with open(devfiles.path(self._running.home, "log", "cranectld.log")) as log:
+                said = log.read()[-2_000:]
+            raise RuntimeError(f"the controller ended with status {process.returncode}: {said}")
         try:
             with Client(devfiles.socket_path(self._running.home)) as client:
                 return client.status().pid == process.pid

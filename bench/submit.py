@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
-from bench.cluster import Cluster, cluster
+from bench.cluster import Cluster, cluster, rss_mib
 from bench.report import Report
 from crane.client.newjob import NewJob, describe, pack_environment
 from crane.states import JobState
+from cranectld.sim.scale import Scale
 
 ENVIRONMENT_BYTES = 4096
 
@@ -46,6 +48,21 @@ def array(report: Report, jobs: int = 0) -> None:
         took = time.perf_counter() - begun
         report.metric("accept_ms", took * 1e3, "ms", tasks=count)
         report.metric("rss_growth_mib", running.rss_mib() - before, "MiB", tasks=count)
+    _run_tasks(report, count, count // 5)
+
+
+def _run_tasks(report: Report, count: int, ended: int) -> None:
+    """The real cores with simulated agents: memory after so many of the array's tasks have run."""
+    scale = Scale(nodes=100, cpus=32)
+    first = scale.submit_array(64)
+    scale.run_until_ended(first, 64)  # kernels loaded, tables made
+    before = rss_mib(os.getpid())
+    number = scale.submit_array(count)
+    took = scale.run_until_ended(number, ended)
+    params = {"tasks": count, "ended": scale.ended(number), "agents": "simulated"}
+    grown = rss_mib(os.getpid()) - before
+    report.metric("rss_growth_after_tasks_mib", grown, "MiB", **params)
+    report.metric("simulated_tasks_per_s", ended / took, "tasks/s", **params)
 
 
 def _described(count: int) -> Iterator[NewJob]:

@@ -6,11 +6,11 @@ import os
 import sys
 import time
 
-from cli import arguments, command
+from cli import arguments, command, named
 from cli.arguments import Option
 from cli.output import history
 from crane.client.selection import EVERYTHING, Selection
-from crane.errors import CraneError, ErrorCode, shown
+from crane.errors import EXIT_OK, CraneError, ErrorCode, shown
 from crane.timespec import parse_when
 
 TYPE_CHECKING = False
@@ -109,16 +109,18 @@ def _main(argv: list[str]) -> int:
     selection = _selection(given)
     since, until = _period(given, selection)
     steps = not given.flag("allocations")
-    named = any(item.step is not None for item in selection.ids)
+    by_step = any(item.step is not None for item in selection.ids)
     from crane.client import Client
 
     with Client() as client:
-        found = _found(client, selection, since, until, steps or named)
+        found = _found(client, selection, since, until, steps or by_step)
+    # Of a period, a job that is not there may have been at another time.
+    whole = not (given.get("starttime") or given.get("endtime"))
     if given.flag("json"):
         from cli.output import jsonform
 
         jsonform.write("cacct", jobs=[jsonform.job(job) for job in found])
-        return 0
+        return _status(found, selection) if whole else EXIT_OK
     parsable = "P" if given.flag("parsable2") else "p" if given.flag("parsable") else ""
     lines = history.lines(
         columns,
@@ -127,7 +129,12 @@ def _main(argv: list[str]) -> int:
         parsable=parsable,
     )
     sys.stdout.writelines(f"{line}\n" for line in lines)
-    return 0
+    return _status(found, selection) if whole else EXIT_OK
+
+
+def _status(found: Sequence[JobInfo], selection: Selection) -> int:
+    sys.stdout.flush()
+    return named.missing_jobs("cacct", found, selection, "cqueue lists the jobs in the queue")
 
 
 def _format(given: Given) -> str:
@@ -185,15 +192,37 @@ def _found(
     )
 
 
+def _spoken_for(found: Sequence[JobInfo], selection: Selection) -> set[int]:
+    """Arrays that have ended and whose tasks' own rows say all there is (as in sacct(1)).
+
+    Tasks that were cancelled before they started have no row: the array's own stands for them. A
+    filter may hide rows of tasks, so that with one they cannot be counted.
+    """
+    tasks: dict[int, int] = {}
+    for job in found:
+        if job.array_task >= 0:
+            tasks[job.array_job_id] = tasks.get(job.array_job_id, 0) + 1
+    filtered = bool(selection.states or selection.nodes)
+    return {
+        job.job_id
+        for job in found
+        if job.job_id == job.array_job_id and job.array_task < 0 and job.ended
+        if job.job_id in tasks and (filtered or tasks[job.job_id] >= sum(job.task_states.values()))
+    }
+
+
 def _rows(found: Sequence[JobInfo], selection: Selection, *, steps: bool) -> Iterator[Row]:
     wanted = {(item.job_id, item.step) for item in selection.ids if item.step is not None}
     whole = {item.job_id for item in selection.ids if item.step is None}
     now = time.time_ns()
+    hidden = _spoken_for(found, selection)
     for job in found:
+        if job.job_id in hidden:
+            continue
         only = wanted and not whole & {job.job_id, job.array_job_id}
         if not only:
             yield history.Row(job, None, now)
         for step in job.steps if steps or only else ():
-            named = {(job.job_id, step.step), (job.array_job_id, step.step)}
-            if not only or named & wanted:
+            ids = {(job.job_id, step.step), (job.array_job_id, step.step)}
+            if not only or ids & wanted:
                 yield history.Row(job, step, now)

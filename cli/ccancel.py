@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cli import arguments, command
+from cli import arguments, command, named
 from cli.arguments import Option
 from cli.output.changes import report
 from crane import signals
@@ -97,6 +97,8 @@ def _main(argv: list[str]) -> int:
         changes = client.cancel(
             selection, signal=given.get("signal", 0), batch_only=given.flag("batch")
         )
+        if not changes:
+            named.check_places(client, selection.partitions, selection.nodes)
     if given.flag("quiet"):
         changes = tuple(
             change

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cli import arguments, command
+from cli import arguments, command, named
 from cli.arguments import Option
 from cli.output import formats, nodes
 from cli.output.formats import Field
@@ -96,7 +96,10 @@ def _main(argv: list[str]) -> int:
     with Client() as client:
         wanted = given.get("partition", ())
         partitions = client.partitions(wanted)
-        found = client.nodes(given.get("nodes", ()), wanted)
+        hosts = given.get("nodes", ())
+        found = client.nodes(hosts, wanted)
+        if len(partitions) < len(set(wanted)) or len(found) < len(hosts):
+            named.check_places(client, wanted, hosts)
     chosen = [node for node in found if _chosen(node, given, states)]
     if given.flag("json"):
         from cli.output import jsonform

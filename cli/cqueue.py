@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cli import arguments, command
+from cli import arguments, command, named
 from cli.arguments import Option
 from cli.output import formats, jobs
 from crane.client.selection import EVERYTHING, Selection
@@ -109,9 +109,13 @@ def _main(argv: list[str]) -> int:
     with Client() as client:
         while True:
             rows = list(client.jobs(selection, expand_arrays=given.flag("array")))
+            if not rows:
+                named.check_places(client, selection.partitions, selection.nodes)
             _show(rows, given, pieces, order, client.answered_at)
             if "iterate" not in given.values:
-                return 0
+                sys.stdout.flush()
+                hint = "cacct lists jobs that ended a while ago"
+                return named.missing_jobs("cqueue", rows, selection, hint)
             _pause(given.values["iterate"])
 
 

@@ -114,17 +114,30 @@ def _tell(made: Request, number: int) -> None:
 
 
 def _dry_run(client: Client, made: Request, job: NewJob) -> int:
-    """Say whether the job would be accepted; on standard error, as --test-only does."""
+    """Say whether the job would be accepted, and as what; on standard error, as --test-only does.
+
+    When it would start is not said: that depends on every job ahead of it, and only a job in the
+    queue is planned for (cqueue --start, cwhy).
+    """
     client.submit_job(job, dry_run=True)
-    part = job.spec.components[0]
-    size = part.min_nodes or 1
-    where = f" in partition {','.join(job.spec.partitions)}" if job.spec.partitions else ""
+    places = client.partitions(job.spec.partitions)
+    if not job.spec.partitions:
+        places = tuple(place for place in places if place.default)
+    names = job.spec.partitions or tuple(place.name for place in places)
+    first = next((place for place in places if place.name in names[:1]), None)
+    seconds = job.spec.time_limit
+    if not seconds and first is not None:
+        seconds = first.default_time or first.max_time
     if made.flag("json"):
         from cli.output import jsonform
 
-        jsonform.write("csub", job_id=None, accepted=True)
+        jsonform.write(
+            "csub", job_id=None, accepted=True, partitions=list(names), time_limit=seconds
+        )
     else:
-        command.complain("csub", f"the job would be accepted, on {size} node(s) or more{where}")
+        from cli.submitted import outline
+
+        command.complain("csub", f"the job would be accepted: {outline(job.spec, names, seconds)}")
     return 0
 
 

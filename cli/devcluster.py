@@ -186,6 +186,10 @@ def down(home: str, *, purge: bool) -> int:
     if left:
         names = ", ".join(f"{process.name} (pid {process.pid})" for process in left)
         raise CraneError(ErrorCode.SYSTEM, f"these did not end: {names}", "see ps")
+    from cli import devgroups
+
+    for group in devgroups.remove(home):
+        command.complain("crane", f"a cgroup could not be removed: {group}")
     if purge and os.path.exists(devfiles.path(home, "crane.toml")):
         import shutil
 

@@ -289,7 +289,7 @@ class StepRun:
     def _flush(self, peer: Peer) -> None:
         try:
             while peer.pending:
-                del peer.pending[: peer.socket.send(peer.pending)]
+                del peer.pending[: peer.socket.send(peer.pending, socket.MSG_NOSIGNAL)]
         except BlockingIOError:
             self._poll.modify(peer.socket.fileno(), select.POLLIN | select.POLLOUT)
             return

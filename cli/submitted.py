@@ -1,4 +1,4 @@
-"""What `csub` checks of a job before it is sent: the places its output goes to."""
+"""What `csub` checks of a job before it is sent, and says of one that would be accepted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from crane.errors import CraneError, ErrorCode, shown
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crane.jobspec import JobSpec
 
 
@@ -61,3 +63,27 @@ def _writable(option: str, path: str, folder: str) -> None:
             f"{option}: no permission to create files in {shown(folder, 200)}",
             "choose another place with --output (and --chdir)",
         )
+
+
+def outline(spec: JobSpec, partitions: Sequence[str], seconds: int) -> str:
+    """A job in one line: where, how much, how long (`seconds`, as it would be in force)."""
+    from cli.output.times import limit, when
+    from crane.gres import format_gres
+    from crane.memspec import format_cpus, format_mem
+
+    part = spec.components[0]
+    low, high = max(1, part.min_nodes), part.max_nodes
+    nodes = f"{low}-{high} nodes" if high > low else "1 node" if low == 1 else f"{low} nodes"
+    said = [f"partition {','.join(partitions)}", nodes]
+    if part.ntasks:
+        said.append("1 task" if part.ntasks == 1 else f"{part.ntasks} tasks")
+    said.append(f"{format_cpus(part.cpus_per_task)} CPU per task")
+    if part.mem_per_node or part.mem_per_cpu:
+        kind = "node" if part.mem_per_node else "CPU"
+        said.append(f"{format_mem(part.mem_per_node or part.mem_per_cpu)} per {kind}")
+    if part.gres:
+        said.append(f"{format_gres(part.gres)} per node")
+    said.append(f"time limit {limit(seconds)}")
+    if spec.begin:
+        said.append(f"not before {when(spec.begin)}")
+    return ", ".join(said)

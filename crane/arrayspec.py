@@ -182,6 +182,17 @@ class Positions:
         first, _, step = self._ranges[place]
         return first + (position - self._before[place]) * step
 
+    def overlapping(self, low: int, high: int) -> Iterator[tuple[int, Range]]:
+        """Ranges with an index between `low` and `high`, each after the position it begins at.
+        O(log ranges) to the first.
+        """
+        for place in range(max(bisect_right(self._firsts, low) - 1, 0), len(self._ranges)):
+            found = self._ranges[place]
+            if found[0] > high:
+                return
+            if found[1] >= low:
+                yield self._before[place], found
+
     def position_of(self, index: int) -> int | None:
         """Position of the task of this index, or None."""
         place = bisect_right(self._firsts, index) - 1

@@ -10,8 +10,9 @@ epoch. 0 (or an empty text) means "not given" unless a field says otherwise.
 
 from __future__ import annotations
 
-from crane.record import dataclass, field
 from enum import IntEnum
+
+from crane.record import dataclass, field
 
 UNLIMITED = -1
 """A time limit that never expires."""

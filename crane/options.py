@@ -136,7 +136,7 @@ TABLE: tuple[Option, ...] = (
     # Of csub itself.
     _flag("parsable", "print only the job's id", tools=(CSUB,), env=""),
     _flag("wait", "wait for the job to end; exit as it did", "W", tools=(CSUB,)),
-    _flag("dry-run", "check the request and say when it would start; submit nothing", tools=(CSUB,), env=""),
+    _flag("dry-run", "say whether and as what the job would be accepted; submit nothing", tools=(CSUB,), env=""),
     _flag("test-only", "the same as --dry-run", target="dry_run", tools=(CSUB,), env=""),
     _flag("json", "print JSON", env=""),
     _flag("quiet", "print only errors", "Q", env=""),

@@ -6,11 +6,11 @@ and keyed by (job, step, attempt); reports stay with the agent until the control
 
 from __future__ import annotations
 
-from crane.record import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
 from crane.jobspec import ArraySpec, Component, OpenMode, Submission
+from crane.record import dataclass, field
 
 
 class StepKey(NamedTuple):

@@ -235,6 +235,9 @@ class Agent:
             self._contact.write(instruction.contact)
         except OSError as error:
             log.error("the last contact cannot be kept on disk: %s", error)
+            if instruction.contact.kill and self._session is not None:
+                # What is launched now would be held to terms that the shims cannot read.
+                self._session.hang_up("the lease cannot be kept on disk")
 
     def _set_timer(self) -> None:
         due = lease.next_due(self._state)
@@ -297,7 +300,8 @@ class Agent:
     ) -> None:
         order = item.order
         try:
-            launches.append(self._maker.make(order, item.blobs, user, now))
+            kill = self._state.kill
+            launches.append(self._maker.make(order, item.blobs, user, now, leased=kill))
         except CraneError as error:
             log.warning("step %s is not launched: %s", order.key, error)
             message = str(error)[:MAX_MESSAGE]

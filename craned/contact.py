@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 
 from craned.clock import Clock
 from craned.core.stimuli import Contact
+from craned.exec.lease import LastWord, read_word, write_word
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -32,7 +32,7 @@ def spool_id(spool: str) -> str:
 
 
 class ContactFile:
-    """The last word with a controller. Instants are kept as time since the host was started."""
+    """The last word with a controller, on disk for the next craned and for the shims."""
 
     def __init__(self, path: str, clock: Clock, boot: str) -> None:
         self._path = path
@@ -41,27 +41,22 @@ class ContactFile:
 
     def read(self) -> Contact | None:
         """None if there is none, or it cannot be read: nothing is known then."""
-        try:
-            with open(self._path, encoding="ascii") as file:
-                kept = json.load(file)
-            same_boot = kept["boot"] == self._boot
-            # Nothing of an earlier run of the host is alive: its lease binds nobody.
-            renewed = self._clock.from_boot_time(int(kept["renewed"])) if same_boot else 0
-            lease = int(kept["lease"]) if same_boot else 0
-            return Contact(int(kept["epoch"]), lease, bool(kept["kill"]), renewed)
-        except (OSError, ValueError, KeyError, TypeError):
+        word = read_word(self._path)
+        if word is None:
             return None
+        if word.boot != self._boot:
+            # Nothing of an earlier run of the host is alive: its lease binds nobody.
+            return Contact(word.epoch, 0, word.kill, 0)
+        renewed = self._clock.from_boot_time(word.renewed)
+        return Contact(word.epoch, word.lease, word.kill, renewed)
 
     def write(self, contact: Contact) -> None:
-        """Replace it. Not flushed: after a power cut nothing is alive that it would matter to."""
-        kept = {
-            "boot": self._boot,
-            "epoch": contact.epoch,
-            "lease": contact.lease,
-            "kill": contact.kill,
-            "renewed": self._clock.to_boot_time(contact.renewed),
-        }
-        _write(self._path, json.dumps(kept))
+        """Replace it. Raises OSError."""
+        renewed = self._clock.to_boot_time(contact.renewed)
+        write_word(
+            self._path,
+            LastWord(self._boot, contact.epoch, contact.lease, contact.kill, renewed),
+        )
 
 
 def _write(path: str, text: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import crane
+from crane.agentgroup import agent_group
 from crane.auth.key import read_key
 from crane.config.load import find_config, load
 from crane.config.model import Config, DeviceGroup, NodeConfig
@@ -36,6 +37,8 @@ from craned.outcomes import outcome
 log = logging.getLogger("craned")
 
 _SECOND = 1_000_000_000
+_CONTACT = "contact"
+"""File of the last word with a controller, in the state directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class Daemon:
         lock = _lock(config.state_dir)
         clock = Clock()
         boot, identity = boot_id(), spool_id(spool)
-        contact = ContactFile(os.path.join(config.state_dir, "contact"), clock, boot)
+        contact = ContactFile(os.path.join(config.state_dir, _CONTACT), clock, boot)
         early = _Early()
         launcher, snapshot = await _start_launcher(settings, spool, identity, early.take)
         lookalikes = install(f"{config.state_dir}/bin")
@@ -247,8 +250,8 @@ async def _start_launcher(
         spool=os.path.abspath(spool),
         cgroup=config.cgroup,
         cgroup_root=config.cgroup_root,
-        # Of its own, also where two clusters on a host have a node of the same name.
-        cgroup_base=f"crane_{settings.node.name}_{identity[:8]}",
+        cgroup_base=agent_group(settings.node.name, identity),
+        lease_file=os.path.join(config.state_dir, _CONTACT),
     )
     try:
         return await LauncherClient.start(options, on_reports)

@@ -57,8 +57,19 @@ class LaunchMaker:
         self._cluster, self.devices = cluster, devices
         self._kept.clear()
 
-    def make(self, order: LaunchStep, blobs: Sequence[bytes], user: User, now: int) -> LaunchOrder:
-        """The launcher's order. Raises CraneError (LAUNCH_FAILED) with what to tell the user."""
+    def make(
+        self,
+        order: LaunchStep,
+        blobs: Sequence[bytes],
+        user: User,
+        now: int,
+        *,
+        leased: bool = False,
+    ) -> LaunchOrder:
+        """The launcher's order; `leased`: the step ends with the agent's lease.
+
+        Raises CraneError (LAUNCH_FAILED) with what to tell the user.
+        """
         if self._uid not in {0, order.uid}:
             raise _failed(
                 f"the agent on {self._node} runs as uid {self._uid} and cannot run a job of "
@@ -66,13 +77,13 @@ class LaunchMaker:
                 "run craned as root to serve several users",
             )
         if order.request is None:
-            return self._batch(order, blobs, user, now)
-        return self._crun(order, user, now)
+            return self._batch(order, blobs, user, now, leased)
+        return self._crun(order, user, now, leased)
 
     # --- the two kinds of steps ------------------------------------------------------------------
 
     def _batch(
-        self, order: LaunchStep, blobs: Sequence[bytes], user: User, now: int
+        self, order: LaunchStep, blobs: Sequence[bytes], user: User, now: int, leased: bool
     ) -> LaunchOrder:
         submission, spec = order.submission, order.submission.spec
         share, node_id = self._share(order)
@@ -107,9 +118,10 @@ class LaunchMaker:
             warn_leaders_only=True,
             devices_denied=self._denied(held),
             node_id=node_id,
+            leased=leased,
         )
 
-    def _crun(self, order: LaunchStep, user: User, now: int) -> LaunchOrder:
+    def _crun(self, order: LaunchStep, user: User, now: int, leased: bool) -> LaunchOrder:
         request, layout, spec = order.request, order.layout, order.submission.spec
         assert request is not None
         assert layout is not None
@@ -158,6 +170,7 @@ class LaunchMaker:
             node_id=place,
             connect=request.endpoint,
             ticket=_ticket(request.ticket),
+            leased=leased,
         )
 
     def _batch_environment(

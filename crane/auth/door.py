@@ -13,6 +13,7 @@ import os
 import socket
 import stat
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import NamedTuple
 
@@ -22,6 +23,9 @@ from crane.wire.errors import to_wire
 from crane.wire.frames import LENGTH, MAX_FRAME, frame
 
 _UCRED = struct.Struct("iII")
+
+MAX_CONNECTIONS = 200
+"""Of one user at a time; root and the daemon's own user may have more."""
 
 
 class Peer(NamedTuple):
@@ -54,6 +58,7 @@ class DoorServer:
         self._on_crash = on_crash
         self._server: asyncio.Server | None = None
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._open: Counter[int] = Counter()
 
     async def start(self) -> None:
         """Listen. Raises CraneError if another daemon does already, or the place is no good."""
@@ -89,13 +94,19 @@ class DoorServer:
         sock: socket.socket = writer.get_extra_info("socket")
         creds = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         peer = Peer(*_UCRED.unpack(creds))
+        self._open[peer.uid] += 1
         try:
+            if self._open[peer.uid] > MAX_CONNECTIONS and peer.uid not in (0, os.geteuid()):
+                return  # one user must not take every descriptor the daemon may have
             while (request := await _read_request(reader)) is not None:
                 await self._answer(peer, request, writer)
         except (ConnectionError, asyncio.CancelledError):
             pass  # the client went away, or the daemon is closing
         finally:
             del self._tasks[task]
+            self._open[peer.uid] -= 1
+            if not self._open[peer.uid]:
+                del self._open[peer.uid]
             writer.close()
 
     async def _answer(self, peer: Peer, request: DoorRequest, out: asyncio.StreamWriter) -> None:

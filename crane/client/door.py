@@ -85,7 +85,8 @@ class DoorTransport:
             )
         self._socket.settimeout(CALL_TIMEOUT)
         try:
-            self._socket.sendall(data)
+            # Commands end by SIGPIPE when nobody reads their output; this is not their output.
+            self._socket.sendall(data, _socket.MSG_NOSIGNAL)
         except OSError as error:
             raise self._lost(error) from None
         return self._next_id

@@ -104,7 +104,7 @@ class Waiting:
             for events in stream:
                 due = {job for event in events if (job := self._note(event))}
                 if due:
-                    self._ask(sorted(due))
+                    self._ask_again(sorted(due))
                 if not self._left:
                     break
         finally:
@@ -124,6 +124,22 @@ class Waiting:
         if event.state.name in {"PENDING", "REQUEUED"}:
             self._left[job] += 1  # run again: its end was not the last one
         return 0
+
+    def _ask_again(self, job_ids: Sequence[int]) -> None:
+        """Look jobs up while the controller may just be restarted."""
+        silent_since, pause = time.monotonic(), _FIRST_PAUSE
+        while True:
+            try:
+                self._ask(job_ids)
+            except CraneError as error:
+                now = time.monotonic()
+                over = now - silent_since > PATIENCE or now + pause > self._deadline
+                if over or error.code is not ErrorCode.CONTROLLER_UNREACHABLE:
+                    raise
+            else:
+                return
+            time.sleep(pause)  # nobody listens: there is no event to wait for
+            pause = min(2 * pause, _LAST_PAUSE)
 
     def _ask(self, job_ids: Sequence[int]) -> int:
         """Look the jobs up; note those that ended. The sequence the answer reflects."""

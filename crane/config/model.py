@@ -110,6 +110,8 @@ class Limits:
 
     max_jobs: int = 5_000_000
     max_array_size: int = 4_000_000
+    max_array_tasks: int = 20_000_000
+    """Of all arrays in memory together: each task takes 11 bytes."""
     max_script: int = 4 << 20
     """Bytes."""
     max_environment: int = 1 << 20

@@ -73,6 +73,13 @@ TIMEOUTS = (
 LIMITS = (
     Key("max_jobs", "int", "Most job records in memory.", 1, 100_000_000),
     Key("max_array_size", "int", "Most tasks of one array.", 1, 100_000_000),
+    Key(
+        "max_array_tasks",
+        "int",
+        "Most tasks of all arrays in memory together: 11 bytes each.",
+        1,
+        1_000_000_000,
+    ),
     Key("max_script", "int", "Largest script in bytes.", 64, 1 << 30),
     Key("max_environment", "int", "Largest environment of a job in bytes.", 1_024, 1 << 30),
     Key("max_batch", "int", "Most jobs in one submission message.", 1, 1_000_000),

@@ -206,4 +206,6 @@ def jobs_forgotten(state: State, event: ev.JobsForgotten, _now: int) -> None:
     for job_id in event.job_ids:
         job = state.jobs.pop(job_id)
         assert job.state in ENDED
+        if job.array is not None:
+            state.tasks -= job.array.count
         state.dependents.pop(job_id, None)

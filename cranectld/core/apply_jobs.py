@@ -100,6 +100,7 @@ def _submit_special(state: State, job: Job, past: Iterable[PastJob], now: int) -
     watch_deadline(state, job)
     if submission.array is not None:
         job.array = arrays.new_record(submission.array, arrayspec.count(submission.array))
+        state.tasks += job.array.count
     if submission.dependency is not None:
         dependency.enrol(state, job, past_map(past), now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from crane.config.model import ClusterConfig, NodeConfig
+from crane.config.model import ClusterConfig, NodeConfig, Timeouts
 from crane.states import NodeState
 from cranectld.core import events as ev
 from cranectld.core.commands import NodeAction
@@ -25,6 +25,8 @@ def config_applied(state: State, event: ev.ConfigApplied, _now: int) -> None:
     for node_config in config.nodes:
         node = state.nodes.get(node_config.name)
         nodes[node_config.name] = _configured(node, node_config, member_of)
+        if node is not None:
+            _terms_changed(node, config.timeouts)
     state.nodes = nodes
     state.partitions = {partition.name: partition for partition in config.partitions}
     defaults = [partition.name for partition in config.partitions if partition.default]
@@ -54,6 +56,15 @@ def _configured(
     return node
 
 
+def _terms_changed(node: Node, timeouts: Timeouts) -> None:
+    """Its agent and jobs may go by the old terms or the new ones: the safer of each holds until it
+    registers without a job.
+    """
+    node.lease = max(node.lease, timeouts.lease)
+    node.kill_grace = max(node.kill_grace, timeouts.kill_grace)
+    node.kills = node.kills and timeouts.lost_contact == "kill"
+
+
 def count_classes(state: State) -> None:
     """Derive the classes of nodes. O(nodes)."""
     classes = state.classes
@@ -79,6 +90,12 @@ def node_registered(state: State, event: ev.NodeRegistered, now: int) -> None:
     node.answering = True
     node.cpus = event.cpus
     node.memory = event.memory
+    # Jobs that run there are held to the lease and grace of their launch, by shims that may outlive
+    # the agent; nor is it known that the agent has got our answer. With none there, what is launched
+    # comes after that answer.
+    if not node.jobs:
+        node.lease, node.kill_grace, node.kills = 0.0, 0, True
+    _terms_changed(node, state.config.timeouts)
     if node.state in (NodeState.UNKNOWN, NodeState.DOWN) and not node.held_down:
         node.state = NodeState.UP
         if node.reason_by == BY_CONTROLLER and not node.drain:

@@ -223,32 +223,29 @@ def task_index(job: Job, position: int) -> int:
 def spans_of(record: ArrayRecord, ranges: Iterable[Range]) -> list[Span]:
     """Positions of the array's indices that are in `ranges`, ascending and disjoint.
 
-    O(ranges of the array x given ranges), and O(indices) where steps do not match.
+    O(log ranges of the array) for each given range and O(1) for each overlap of two ranges, but
+    O(indices) where their steps do not match.
     """
     return merged(span for given in ranges for span in _spans(record, *given))
 
 
 def _spans(record: ArrayRecord, first: int, last: int, step: int) -> Iterator[Span]:
     """Positions of the indices of one range."""
-    before = 0
-    for low, high, stride in record.spec.ranges:
-        size = (high - low) // stride + 1
+    for before, (low, high, stride) in record.places.overlapping(first, last):
         a, b = max(first, low), min(last, high)
-        if a <= b:
-            if step == 1 or first == last:
-                start_at = -(-(a - low) // stride)
-                end_at = (b - low) // stride
-                if start_at <= end_at:
-                    yield before + start_at, before + end_at
-            elif step % stride == 0 and (first - low) % stride == 0 and step == stride:
-                yield before + (a - low) // stride, before + (b - low) // stride
-            else:
-                begin = first + -(-(a - first) // step) * step
-                for index in range(begin, b + 1, step):
-                    steps, rest = divmod(index - low, stride)
-                    if not rest:
-                        yield before + steps, before + steps
-        before += size
+        if step == 1 or first == last:
+            start_at = -(-(a - low) // stride)
+            end_at = (b - low) // stride
+            if start_at <= end_at:
+                yield before + start_at, before + end_at
+        elif step == stride and (first - low) % stride == 0:
+            yield before + (a - low) // stride, before + (b - low) // stride
+        else:
+            begin = first + -(-(a - first) // step) * step
+            for index in range(begin, b + 1, step):
+                steps, rest = divmod(index - low, stride)
+                if not rest:
+                    yield before + steps, before + steps
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

@@ -73,6 +73,9 @@ class Selector:
     qos: tuple[str, ...] = ()
     states: tuple[JobState, ...] = ()
     nodes: tuple[str, ...] = ()
+    reservations: tuple[str, ...] = ()
+    wckeys: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
     everything: bool = False
 
 

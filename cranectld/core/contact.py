@@ -25,6 +25,13 @@ class ContactBook:
         """Anything came from the node's agent."""
         self._heard[node] = now
 
+    def excuse(self, now: int) -> None:
+        """The clock was set, or nobody could be heard for a while: everyone awaited is granted what
+        a start grants, because instants from before say nothing of how long they were silent.
+        """
+        self._start = now
+        self._heard = dict.fromkeys(self._heard, now)
+
     def last_heard(self, node: str) -> int:
         """Instant of the last contact; 0: never, or reported as silent."""
         return self._heard.get(node, 0)

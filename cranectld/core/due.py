@@ -20,6 +20,18 @@ def next_due(state: State) -> int | None:
     return due
 
 
+def due_alarms(heap: list[tuple[int, int]], now: int) -> list[tuple[int, int]]:
+    """Entries up to `now` of a heap that must not change. O(as many as there are)."""
+    found: list[tuple[int, int]] = []
+    places = [0]
+    while places:
+        place = places.pop()
+        if place < len(heap) and heap[place][0] <= now:
+            found.append(heap[place])
+            places += (2 * place + 1, 2 * place + 2)
+    return found
+
+
 def next_begin(state: State, now: int) -> int | None:
     """Instant after `now` at which the next waiting job becomes eligible; a pass is worthwhile then.
     O(1), but O(jobs with a begin time) right after one has passed.

@@ -24,4 +24,14 @@ class Replan:
     """Something changed that may let a job start: make a scheduling pass soon."""
 
 
-Effect = SendOrder | Replan
+@dataclass(frozen=True, slots=True)
+class ForgetOrders:
+    """Drop what waits to be sent to a node: it has registered, and what follows says all it must know.
+
+    Orders of before may be about attempts that its registration has just shown to be over.
+    """
+
+    node: str
+
+
+Effect = SendOrder | Replan | ForgetOrders

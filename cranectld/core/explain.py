@@ -143,11 +143,18 @@ def sentence(job: Job, reason: Reason, survey: Survey | None = None) -> str:
     said = [_SENTENCES[reason]]
     if survey is not None:
         said.append(
-            f"{survey.matching} nodes could host it, {survey.usable} of them take jobs, "
-            f"{survey.fitting} have enough free now; it wants {bounds(job.spec.components[0]).low}."
+            f"{_count(survey.matching, 'node')} could host it, {survey.usable} of them "
+            f"{'takes' if survey.usable == 1 else 'take'} jobs, {survey.fitting} "
+            f"{'has' if survey.fitting == 1 else 'have'} enough free now; "
+            f"it wants {bounds(job.spec.components[0]).low}."
         )
         if survey.short:
             said.append(f"Most lack {survey.short}.")
         if survey.ahead:
-            said.append(f"{survey.ahead} jobs are ahead of it.")
+            verb = "is" if survey.ahead == 1 else "are"
+            said.append(f"{_count(survey.ahead, 'job')} {verb} ahead of it.")
     return " ".join(said)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

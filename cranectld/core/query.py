@@ -72,6 +72,9 @@ def has_filter(selector: Selector) -> bool:
         or selector.qos
         or selector.states
         or selector.nodes
+        or selector.reservations
+        or selector.wckeys
+        or selector.licences
     )
 
 
@@ -85,6 +88,12 @@ def matches(job: Job, selector: Selector) -> bool:
     if selector.accounts and spec.account not in selector.accounts:
         return False
     if selector.qos and spec.qos not in selector.qos:
+        return False
+    if selector.reservations and spec.reservation not in selector.reservations:
+        return False
+    if selector.wckeys and spec.wckey not in selector.wckeys:
+        return False
+    if selector.licences and not any(name in selector.licences for name, _ in spec.licences):
         return False
     if selector.partitions and not any(p in selector.partitions for p in partitions_of(job)):
         return False

@@ -17,7 +17,7 @@ from crane.session import (
     StepKey,
 )
 from cranectld.core import events as ev
-from cranectld.core.effects import Effect, Replan, SendOrder
+from cranectld.core.effects import Effect, ForgetOrders, Replan, SendOrder
 from cranectld.core.state import Job, Run, State, Step
 
 _REPLAN: list[Effect] = [Replan()]
@@ -121,7 +121,7 @@ def _node_registered(state: State, event: ev.NodeRegistered) -> list[Effect]:
     """
     given = event.registration
     name = given.node
-    effects: list[Effect] = []
+    effects: list[Effect] = [ForgetOrders(name)]
     listed = dict.fromkeys(given.running)
     for job_id, attempt in dict.fromkeys((key.job_id, key.attempt) for key in given.running):
         job = state.jobs.get(job_id)

@@ -184,6 +184,14 @@ class Node:
     """Registered, and not declared lost since."""
     held_down: bool = False
     """Set down by an operator: registering does not bring it back."""
+    lease: float = 0.0
+    """Longest lease (s) that its agent, or a job there, may have been told."""
+    kill_grace: int = 0
+    """Longest grace (s) that jobs there may have between SIGTERM and SIGKILL."""
+    kills: bool = False
+    """Its jobs are sure to be killed when its lease runs out: they were launched under no other
+    terms, and the agent was told no other.
+    """
 
     @property
     def usable(self) -> bool:
@@ -229,6 +237,8 @@ class State:
     """Heap of (instant, job id): when waiting jobs become eligible; entries may be stale."""
     live: int = 0
     """Jobs and arrays not yet ended."""
+    tasks: int = 0
+    """Tasks of all arrays in memory, ended ones too: what their columns have room for."""
     specs: dict[JobSpec, JobSpec] = field(default_factory=dict)
     """Interned specs: equal requests of different jobs are one object."""
     classes: dict[NodeClass, int] = field(default_factory=dict)

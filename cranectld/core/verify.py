@@ -25,6 +25,7 @@ def verify(state: State) -> None:
     _verify_queues(state)
     live = sum(job.array_id == 0 and job.state not in ENDED for job in state.jobs.values())
     assert state.live == live, (state.live, live)
+    assert state.tasks == sum(job.array.count for job in state.jobs.values() if job.array)
 
 
 def _verify_job(state: State, job: Job) -> None:

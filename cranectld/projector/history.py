@@ -26,8 +26,6 @@ from cranectld.store.codec.records import decode_rare, decode_shares, decode_spe
 from cranectld.store.schema import sqlite_errors
 
 MAX_PAGE = 10_000
-_MAX_RANGES = 200
-"""Of one id in a selector: SQLite bounds the size of an expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +318,7 @@ def _conditions(selector: Selector, since: int, until: int) -> tuple[list[str], 
                 parts.append("job_id = ? OR (array_id = ? AND array_id > 0)")
                 values += [item.job_id, item.job_id]
                 continue
-            for first, last, step in item.ranges[:_MAX_RANGES]:
+            for first, last, step in item.ranges:
                 parts.append(
                     "(array_id = ? AND array_id > 0 AND task BETWEEN ? AND ?"
                     " AND (task - ?) % ? = 0)"
@@ -338,6 +336,19 @@ def _conditions(selector: Selector, since: int, until: int) -> tuple[list[str], 
         if wanted:
             where.append(f"{column} IN ({', '.join('?' * len(wanted))})")
             values += wanted
+    of_spec: tuple[tuple[str, Sequence[str]], ...] = (
+        ("reservation", selector.reservations),
+        ("wckey", selector.wckeys),
+    )
+    for column, wanted in of_spec:
+        if wanted:
+            marks = ", ".join("?" * len(wanted))
+            where.append(f"spec_id IN (SELECT id FROM spec WHERE {column} IN ({marks}))")  # noqa: S608
+            values += wanted
+    if selector.licences:  # kept as `name:count,name:count`
+        either = " OR ".join(["instr(',' || licences, ?) > 0"] * len(selector.licences))
+        where.append(f"spec_id IN (SELECT id FROM spec WHERE {either})")  # noqa: S608 - our own text
+        values += [f",{name}:" for name in selector.licences]
     for column, names in (("partition", selector.partitions), ("nodes", selector.nodes)):
         if names:
             either = " OR ".join([f"instr(',' || {column} || ',', ?) > 0"] * len(names))

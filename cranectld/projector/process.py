@@ -20,10 +20,9 @@ class ProjectorProcess:
             self._process = subprocess.Popen(
                 [
                     sys.executable, "-m", "cranectld.projector",
-                    "--state-dir", state_dir, "--pipe-fd", str(theirs), *arguments,
+                    "--state-dir", state_dir, "--pipe-fd", "0", *arguments,
                 ],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs,),
+                stdin=theirs,  # not by its own number, which select(2) may be too small for
                 start_new_session=True,  # a terminal's ^C is the controller's to handle
             )  # fmt: skip
         except BaseException:

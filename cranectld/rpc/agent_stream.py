@@ -37,7 +37,7 @@ log = logging.getLogger("agents")
 ORDERS_AT_ONCE = 500
 MESSAGE_BYTES = 16 << 20
 """Blobs of one message, about; the largest script and environment may come on top."""
-PATIENCE = 0.01
+PATIENCE = 0.02
 """Seconds that acknowledgements wait for company; orders and answers take them along at once."""
 MAX_UNDECIDED = 64
 """Messages of an agent that may wait for their commands; beyond, reading from it pauses."""
@@ -262,7 +262,7 @@ class AgentStream:
     def _message(self) -> pb.ControllerMessage:
         """A message with all there is to say besides orders."""
         message = pb.ControllerMessage(epoch=self._loop.state.epoch)
-        if self._heard:
+        if self._heard and not self._ended.is_set():
             message.heard, self._heard = self._heard, 0
             message.lease = self._loop.state.config.timeouts.lease
         if self._acknowledged > self._told:

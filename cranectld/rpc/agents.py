@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import grpc
 
 from crane.auth.seal import Channel, check_mac, hello_mac, welcome_mac
+from crane.config.model import NodeConfig, Timeouts
 from crane.errors import CraneError, ErrorCode
+from crane.session import Registration
 from crane.v1 import agent_pb2 as pb
 from crane.v1 import types_pb2 as types
 from crane.wire.errors import to_wire
 from crane.wire.session import PROTOCOL, device_to_wire, registration_from_wire
 from cranectld.core.commands import RegisterNode, Rejected
 from cranectld.core.contact import ContactBook
+from cranectld.core.due import NS
+from cranectld.core.events import ConfigApplied, Logged
 from cranectld.rpc.agent_stream import AgentStream
 from cranectld.rpc.callers import Callers
 from cranectld.rpc.requests import error_of, parse
@@ -30,6 +35,11 @@ if TYPE_CHECKING:
     Context = ServicerContext[pb.Sealed, pb.Sealed]
 
 log = logging.getLogger("agents")
+
+Terms = tuple[NodeConfig, Timeouts]
+
+RIVAL_HEARTBEATS = 3
+"""A node heard within so many heartbeats is alive: nobody else may register under its name."""
 
 
 class Agents:
@@ -52,6 +62,45 @@ class Agents:
         self._blobs = blobs
         self._callers = callers
         self._key = key
+        self._terms: dict[str, Terms] = {}
+        """What the agent of each open stream was told in its Welcome."""
+        loop.on_durable.append(self._durable)
+
+    def _durable(self, events: Sequence[Logged]) -> None:
+        """End the streams of agents that have to register anew: their node is configured no more,
+        or what they were told of it (devices, lease, what to do without contact) holds no longer.
+        """
+        if not any(isinstance(logged.event, ConfigApplied) for logged in events):
+            return
+        for node, link in self._links.items():
+            if node in self._terms and self._terms[node] != self._present_terms(node):
+                log.info("node %s has to register anew: its configuration changed", node)
+                link.replaced()
+
+    def _present_terms(self, node: str) -> Terms | None:
+        state = self._loop.state
+        found = state.nodes.get(node)
+        return None if found is None else (found.config, state.config.timeouts)
+
+    def _check_rival(self, registration: Registration) -> None:
+        """Refuse a second host under the name of one that answers: its jobs would be taken for
+        lost, and run again while they live. A host that was rebooted has been silent for longer.
+        """
+        node, state = registration.node, self._loop.state
+        known = state.nodes[node]
+        if node not in self._links or not known.boot_id:
+            return
+        if (known.boot_id, known.spool_id) == (registration.boot_id, registration.spool_id):
+            return
+        silence = (self._clock.now() - self._contacts.last_heard(node)) / NS
+        if silence <= RIVAL_HEARTBEATS * state.config.timeouts.heartbeat:
+            raise CraneError(
+                ErrorCode.CONFLICT,
+                f"another host answers as node {node} ({known.address or node}), heard"
+                f" {silence:.1f} s ago",
+                "give this agent the name of its own host (--node); after a restart it may take a"
+                " few seconds",
+            )
 
     async def session(self, _requests: object, context: Context) -> None:
         """Serve one stream until either side ends it."""
@@ -75,6 +124,7 @@ class Agents:
                     f"node {registration.node!r} is not in the controller's configuration",
                     "add it there and run ccontrol reconfigure, or start the agent with --node",
                 )
+            self._check_rival(registration)
             stream = AgentStream(
                 registration.node,
                 self._loop,
@@ -101,6 +151,10 @@ class Agents:
             # Heard again: a silence counts from the registration on, never from before it.
             self._contacts.heard(registration.node, self._clock.now())
             log.info("node %s registered from %s", registration.node, context.peer())
+            terms = self._present_terms(registration.node)
+            if terms is None:
+                return  # removed from the configuration this instant: the agent dials again
+            self._terms[registration.node] = terms
             welcome = self._welcome_of(registration.node, number, hello.nonce)
             channel = await self._welcome(context, hello_seal, welcome)
             await stream.run(context, channel)

@@ -64,6 +64,8 @@ class Callers:
 
 def _look_up(uid: int) -> str:
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
+        name = pwd.getpwuid(uid).pw_name
+        name.encode()  # a name that is no valid text could not be logged
+    except (KeyError, UnicodeEncodeError):
         return str(uid)
+    return name

@@ -102,8 +102,11 @@ class Control:
 
     async def watch(self, _caller: Principal, body: bytes) -> AsyncIterator[bytes]:
         """Serve WatchEvents: everybody sees every job, as with squeue(1)."""
-        async for reply in self._watch.stream(parse(pb.WatchEventsRequest, body)):
-            yield reply.SerializeToString()
+        try:
+            async for reply in self._watch.stream(parse(pb.WatchEventsRequest, body)):
+                yield reply.SerializeToString()
+        except CraneError as error:
+            raise travelling(error) from None
 
     # --- changes ---------------------------------------------------------------------------------
 

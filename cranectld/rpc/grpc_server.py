@@ -59,6 +59,7 @@ class GrpcServer:
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(self._unary(name)) for name in control.unary
         }
+        handlers["IssueToken"] = grpc.unary_unary_rpc_method_handler(_no_token)
         handlers["WatchEvents"] = grpc.unary_stream_rpc_method_handler(self._watch)
         session = grpc.stream_stream_rpc_method_handler(
             agents.session,
@@ -118,6 +119,17 @@ class GrpcServer:
                 yield reply
         except CraneError as error:
             await _refuse(context, error)
+
+
+async def _no_token(_body: bytes, context: Context) -> bytes:
+    """A token would live for ever if it could be shown for the next one."""
+    error = CraneError(
+        ErrorCode.NOT_PERMITTED,
+        "tokens are issued where the kernel says who asks, not over the network",
+        "ask the daemon on your host (its local socket)",
+    )
+    await _refuse(context, error)
+    raise AssertionError("abort does not return")
 
 
 async def _refuse(context: Context, error: CraneError) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from crane.errors import CraneError, ErrorCode
+from crane.jobspec import BATCH_STEP
 from crane.states import ENDED
 from crane.v1 import control_pb2 as pb
 from crane.v1 import types_pb2 as types
@@ -22,7 +24,7 @@ from cranectld.core.state import Job
 from cranectld.projector.history import HistoryJob, HistoryPage, HistoryReader, PastStep
 from cranectld.rpc.listing import page_size, parse_token
 from cranectld.rpc.pace import Pace
-from cranectld.rpc.requests import bad, within
+from cranectld.rpc.requests import SELECTED, bad, within
 from cranectld.rpc.views import JobViews
 from cranectld.rpc.waiting import Waiting
 from cranectld.shell.clock import Clock
@@ -36,7 +38,7 @@ PATIENCE = 1.0
 LOOK_AGAIN = 0.02
 MAX_INSTANT = 2**62
 MAX_IDS = 400
-"""Ids in one query: SQLite bounds the size of an expression."""
+"""Ids and ranges of them, or values of one filter, in one query: SQLite bounds an expression."""
 
 
 class History:
@@ -65,20 +67,31 @@ class History:
 
     async def past(self, wanted: Sequence[tuple[int, int]]) -> tuple[PastJob, ...]:
         """Outcomes of jobs (and array tasks by index; -1: the whole) that have left memory."""
-        await self._catch_up(self._loop.state.seq)
+        seq = self._loop.durable_seq
+        await self._catch_up(seq)
         reader = self._reader
 
         def look() -> list[PastJob | None]:
             return [reader.outcome(job_id, task) for job_id, task in wanted]
 
         found = await self._run(look)
+        if None in found and await self._run(reader.seq) < seq:
+            raise CraneError(
+                ErrorCode.UNAVAILABLE,
+                "the records of ended jobs are behind: it is not known yet how a job ended that"
+                " another is to depend on",
+                "try again in a moment",
+            )
         return tuple(outcome for outcome in found if outcome is not None)
 
     async def page(self, selector: Selector, request: pb.ListHistoryRequest) -> pb.ListHistoryReply:
         """One page, by rising job id."""
         within("since", request.since, MAX_INSTANT)
         within("until", request.until, MAX_INSTANT)
-        within("ids in one query of the history", len(selector.ids), MAX_IDS)
+        ranges = sum(max(len(item.ranges), 1) for item in selector.ids)
+        within("ids and ranges in one query of the history", ranges, MAX_IDS)
+        for name in SELECTED[1:]:
+            within(f"{name} in one query of the history", len(getattr(selector, name)), MAX_IDS)
         after, _ = parse_token(request.page_token)
         if not (selector.ids or selector.everything or has_filter(selector)):
             raise bad("the request selects nothing", "give ids, a filter, or ask for all")
@@ -89,7 +102,7 @@ class History:
 
         def look() -> HistoryPage:
             return self._reader.query(
-                selector, request.since, request.until, size, request.page_token, attempts=True
+                selector, request.since, request.until, size, str(after), attempts=True
             )
 
         page = await self._run(look)
@@ -193,6 +206,9 @@ def job_info(job: HistoryJob, specs: dict[int, types.JobSpec], *, steps: bool) -
     if job.attempts:
         last = job.attempts[-1]
         info.allocation.extend(wire.share_to_wire(share) for share in last.shares)
+        if job.state in ENDED:
+            said = [step.message for step in last.steps if step.step == BATCH_STEP]
+            info.reason_text = said[0] if said else ""
         if steps:
             info.steps.extend(_step(step) for step in last.steps)
     return info

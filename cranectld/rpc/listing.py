@@ -34,7 +34,7 @@ def parse_token(token: str) -> tuple[int, int]:
         raise bad(f"page token {token[:40]!r} is not of this query")
     if position and not (position.isascii() and position.isdigit()):
         raise bad(f"page token {token[:40]!r} is not of this query")
-    return int(job_id), int(position) if position else -1
+    return min(int(job_id), 2**32), int(position) if position else -1
 
 
 class Listing:
@@ -50,11 +50,17 @@ class Listing:
         self._any_state = replace(selector, states=())
         self._expand = expand
         self._spans: dict[int, list[Span] | None] = {}
+        some: dict[int, list[Span]] = {}
         for item in selector.ids:
-            self._name(item)
+            self._name(item, some)
+        for job_id, spans in some.items():
+            if job_id not in self._spans:
+                self._spans[job_id] = merged(spans)
 
-    def _name(self, item: SelectedId) -> None:
-        """Take an id: a whole array also means its live tasks, which have ids of their own."""
+    def _name(self, item: SelectedId, some: dict[int, list[Span]]) -> None:
+        """Take an id: a whole array also means its live tasks, which have ids of their own. Tasks
+        named of an array are added to `some`.
+        """
         job = self._state.jobs.get(item.job_id)
         if job is None or (item.ranges and job.array is None):
             return
@@ -62,9 +68,8 @@ class Listing:
             self._spans[item.job_id] = None
             if job.array is not None:
                 self._spans |= dict.fromkeys(job.array.running.values())
-        elif self._spans.get(item.job_id, []) is not None:
-            known = self._spans.get(item.job_id) or []
-            self._spans[item.job_id] = merged([*known, *spans_of(job.array, item.ranges)])
+        else:
+            some.setdefault(item.job_id, []).extend(spans_of(job.array, item.ranges))
 
     async def page(self, token: str, size: int) -> tuple[list[pb.JobInfo], str]:
         """Rows by rising job id, at most `size`, and the token of the next page."""

@@ -21,6 +21,11 @@ B = TypeVar("B")
 
 MAX_SELECTED = 10_000
 """Ids, or values of one filter, in a selector."""
+SELECTED = (
+    "ids", "users", "names", "partitions", "accounts", "qos", "states", "nodes", "reservations",
+    "wckeys", "licences",
+)  # fmt: skip
+"""Fields of a selector with several values."""
 MAX_RANGES = 100_000
 """Ranges of array indices in one request."""
 MAX_TASKS = 10_000_000
@@ -32,6 +37,9 @@ MAX_SECONDS = 10**10
 MAX_INSTANT = 2**62
 MAX_TEXT = 64 << 10
 MAX_TERMS = 10_000
+MAX_KINDS = 1_000
+"""Licences, or generic resources, of one job."""
+MAX_NAME = 256
 """Bounds on single values: what is beyond is a slip, and would overflow the planner's columns."""
 
 _SPEC_TEXTS = (
@@ -84,6 +92,7 @@ def spec_of(message: types.JobSpec) -> JobSpec:
     for component in spec.components:
         _check_component(component)
     within("components", len(spec.components), 128)
+    within("kinds of licences", len(spec.licences), MAX_KINDS)
     within("partitions", len(spec.partitions), 1000)
     within("time limit", spec.time_limit, MAX_SECONDS, -1)
     within("minimum time", spec.time_min, MAX_SECONDS)
@@ -91,9 +100,20 @@ def spec_of(message: types.JobSpec) -> JobSpec:
     within("deadline", spec.deadline, MAX_INSTANT)
     for name, count in spec.licences:
         within(f"licences of {name[:60]!r}", count, MAX_COUNT)
+    for name, _ in spec.licences:
+        text("licence", name, MAX_NAME)
+    for name in spec.partitions:
+        text("partition", name, MAX_NAME)
     for field in _SPEC_TEXTS:
-        within(f"length of {field}", len(getattr(spec, field)), MAX_TEXT)
+        text(field, getattr(spec, field))
     return spec
+
+
+def text(what: str, value: str, most: int = MAX_TEXT) -> None:
+    """Raises BAD_REQUEST for a text that is too long, or that no program could be given."""
+    within(f"length of {what}", len(value), most)
+    if "\0" in value:
+        raise bad(f"{what} contains a NUL character", "remove it")
 
 
 def _check_component(component: Component) -> None:
@@ -104,7 +124,10 @@ def _check_component(component: Component) -> None:
     within("CPUs per task (thousandths)", component.cpus_per_task, MAX_CPUS_PER_TASK)
     within("memory per node", component.mem_per_node, MAX_MEMORY)
     within("memory per CPU", component.mem_per_cpu, MAX_MEMORY)
+    within("kinds of generic resources", len(component.gres), MAX_KINDS)
     for gres in component.gres:
+        text("resource", gres.name, MAX_NAME)
+        text("type of resource", gres.type, MAX_NAME)
         within(f"count of {gres.name[:60]!r}", gres.count, MAX_COUNT, 1)
     within("length of features", len(component.features), MAX_TEXT)
     within("named nodes", len(component.nodelist) + len(component.exclude), MAX_NODES)
@@ -143,8 +166,9 @@ def _check_ranges(ranges: Sequence[tuple[int, int, int]]) -> None:
 
 def selector_of(message: pb.JobSelector) -> Selector:
     """Which jobs are meant. Raises BAD_REQUEST: unknown state, too many values."""
-    for name in ("ids", "users", "names", "partitions", "accounts", "qos", "states", "nodes"):
+    for name in SELECTED:
         within(f"{name} in one selector", len(getattr(message, name)), MAX_SELECTED)
+    within("ranges in one selector", sum(len(item.tasks) for item in message.ids), MAX_RANGES)
     return Selector(
         ids=tuple(_selected(item) for item in message.ids),
         users=tuple(message.users),
@@ -154,6 +178,9 @@ def selector_of(message: pb.JobSelector) -> Selector:
         qos=tuple(message.qos),
         states=tuple(state_of(number) for number in message.states),
         nodes=tuple(message.nodes),
+        reservations=tuple(message.reservations),
+        wckeys=tuple(message.wckeys),
+        licences=tuple(message.licences),
         everything=message.all,
     )
 
@@ -184,7 +211,7 @@ def changes_of(message: pb.ChangeJobsRequest.Update) -> JobChanges:
     }
     for field_name, value in found.items():
         if isinstance(value, str):
-            within(f"length of {field_name}", len(value), MAX_TEXT)
+            text(field_name, value)
         elif field_name == "time_limit":
             within("time limit", value, MAX_SECONDS, -1)
         else:

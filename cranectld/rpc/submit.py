@@ -23,12 +23,14 @@ from cranectld.core.commands import PastJob, Rejected, SubmitJobs
 from cranectld.core.identity import Principal
 from cranectld.core.state import State
 from cranectld.rpc.pace import Pace
-from cranectld.rpc.requests import array_of, bad, dependency_of, spec_of, within
+from cranectld.rpc.requests import array_of, bad, dependency_of, spec_of, text, within
 from cranectld.shell.blobs import BlobReader
 from cranectld.shell.loop import Loop
 
 JOBS_PER_COMMAND = 200
 SPECS_REMEMBERED = 4096
+LARGEST_REMEMBERED = 4096
+"""Bytes of a spec's message."""
 BLOBS_REMEMBERED = 8192
 REUSE_SECONDS = 60.0
 """How long a stored blob may be referred to again by later requests. Far shorter than the age at
@@ -97,6 +99,8 @@ class Submitter:
         known = self._specs.get(body)
         if known is None:
             known = spec_of(message)
+            if len(body) > LARGEST_REMEMBERED:
+                return known
             self._specs[body] = known
             if len(self._specs) > SPECS_REMEMBERED:
                 self._specs.popitem(last=False)
@@ -173,11 +177,11 @@ def _check(request: pb.SubmitJobsRequest, blobs: Sequence[bytes], limits: Limits
                 f"at most {limits.max_environment}",
                 "export only what the job needs (--export)",
             )
-        within("length of the job's name", len(job.name), MAX_NAME)
-        within("length of the command", len(job.command), MAX_NAME)
+        text("the job's name", job.name, MAX_NAME)
+        text("the command", job.command, MAX_NAME)
         if job.args:
             within("arguments", len(job.args), MAX_ARGS)
-            within("bytes of arguments", sum(map(len, job.args)), MAX_ARGS_BYTES)
+            text("the arguments", "".join(job.args), MAX_ARGS_BYTES)
 
 
 def _submission(

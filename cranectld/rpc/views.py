@@ -9,7 +9,7 @@ from crane import filepattern
 from crane.arrayspec import normalise
 from crane.errors import CraneError
 from crane.jobspec import BATCH_STEP, ArraySpec, JobSpec
-from crane.states import JobState, Reason
+from crane.states import ENDED, JobState, Reason
 from crane.v1 import control_pb2 as pb
 from crane.v1 import types_pb2 as types
 from crane.wire import jobspec as wire
@@ -54,6 +54,8 @@ class JobViews:
             self._explain(info, job)
         else:
             info.reason = types.Reason.ValueType(job.reason)
+            if job.state in ENDED and run is not None and BATCH_STEP in run.steps:
+                info.reason_text = run.steps[BATCH_STEP].message
         _files(info, job, run)
         return info
 

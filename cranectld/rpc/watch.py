@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
+from crane.errors import CraneError, ErrorCode
 from crane.v1 import control_pb2 as pb
 from cranectld.core.events import Logged
 from cranectld.rpc.feed import Translator
@@ -88,9 +89,15 @@ class Watch:
         """
         within("job ids to watch", len(request.job_ids), MAX_JOBS)
         within("open event streams", len(self._watchers), MAX_WATCHERS - 1)
-        watcher = _Watcher(frozenset(request.job_ids))
         live_from = self._loop.durable_seq
         since = request.since_seq
+        if since > live_from:
+            raise CraneError(
+                ErrorCode.STALE,
+                f"events after {since} were asked for, the log ends with {live_from}",
+                "the controller's log is another one, or was restored: list the jobs anew",
+            )
+        watcher = _Watcher(frozenset(request.job_ids))
         if not since and not request.from_start:
             since = live_from
         self._watchers[watcher] = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -75,7 +77,7 @@ class Daemon:
             options.make_planner(self.loop, self._clock) if options.make_planner else None
         )
         self._contacts = ContactBook(state, self._clock.now())
-        self._timers = Timers(self.loop, self._contacts, self._clock)
+        self._timers = Timers(self.loop, self._contacts, self.links, self._clock)
         self._callers = Callers(key)
         self._watch = Watch(self.loop, store)
         self._projector = ProjectorKeeper(config.state_dir)
@@ -195,7 +197,11 @@ class Daemon:
         self._reading = asyncio.get_running_loop().create_task(reconfigure())
 
     def _figures(self) -> Mapping[str, float]:
+        store = self._store.figures()
         return {
+            "log_fsyncs": float(store.fsyncs),
+            "log_bytes": float(store.bytes_written),
+            "process_cpu_s": time.process_time(),
             "blob_reads": float(self._blobs.reads),
             "watchers": float(len(self._watch)),
             "projector_starts": float(self._projector.starts),
@@ -208,6 +214,8 @@ def _nobody_plans() -> None:
 
 def serve(options: Options) -> int:
     """Run a controller in this process; its exit status. Raises CraneError if it cannot start."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))  # one for every agent
     store = open_store(options.config.controller.state_dir)
     try:
         state = recover(store)

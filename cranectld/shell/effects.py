@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from crane.session import Order
-from cranectld.core.effects import Effect, Replan
+from cranectld.core.effects import Effect, ForgetOrders, Replan
 
 
 class Link(Protocol):
@@ -15,8 +15,11 @@ class Link(Protocol):
     def post(self, orders: Sequence[Order]) -> None:
         """Queue orders; they are sent in this order, together with what else waits."""
 
+    def forget(self) -> None:
+        """Drop the orders that wait: the node has registered since they were made."""
+
     def replaced(self) -> None:
-        """A newer stream of the same node has taken its place: end."""
+        """A newer stream of the node has taken its place, or the agent has to register anew: end."""
 
 
 class Links:
@@ -42,9 +45,21 @@ class Links:
         if self._links.get(node) is link:
             del self._links[node]
 
+    def end(self, node: str) -> None:
+        """End the node's stream: it is given up for silent, and no later word in this session may
+        renew the agent's lease.
+        """
+        link = self._links.pop(node, None)
+        if link is not None:
+            link.replaced()
+
     def get(self, node: str) -> Link | None:
         """The node's stream."""
         return self._links.get(node)
+
+    def items(self) -> list[tuple[str, Link]]:
+        """Every node that has a stream, with it."""
+        return list(self._links.items())
 
     def __contains__(self, node: object) -> bool:
         return node in self._links
@@ -68,6 +83,11 @@ class Performer:
         for effect in effects:
             if isinstance(effect, Replan):
                 replan = True
+            elif isinstance(effect, ForgetOrders):
+                orders.pop(effect.node, None)
+                link = self._links.get(effect.node)
+                if link is not None:
+                    link.forget()
             else:
                 orders.setdefault(effect.node, []).append(effect.order)
         for node, waiting in orders.items():

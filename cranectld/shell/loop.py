@@ -166,6 +166,8 @@ class Loop:
     async def room(self) -> None:
         """Wait while too many bytes wait for the disk (called before adding blobs)."""
         while self._writer.waiting_bytes > MAX_WAITING_BYTES and not self._closing:
+            if not self._inbox and not self._flight:
+                self._writer.flush()  # every job of theirs was refused: no batch takes them along
             await asyncio.sleep(0.005)
 
     def figures(self) -> dict[str, float]:
@@ -217,6 +219,8 @@ class Loop:
                 self._take(command, future, now, batch)
             except Exception as error:  # the state may be half changed: nothing must follow
                 log.exception("cannot apply the events of %s", type(command).__name__)
+                batch.replies.append((future, None))
+                self._flight.append(batch)  # so that nobody waits for its replies
                 self._stop(LogFailed(f"cannot apply {type(command).__name__}: {error!r}"))
                 return
             if self._clock.monotonic() - started > MAX_TURN_SECONDS:
@@ -279,11 +283,15 @@ class Loop:
         while self._flight and self._flight[0].seq <= self._durable:
             batch = self._flight.popleft()
             if batch.logged:
-                for listener in self.on_durable:
-                    listener(batch.logged)
-            if batch.effects:
-                for perform in self.on_effects:
+                self._tell(batch.logged)
+            try:
+                for perform in self.on_effects if batch.effects else ():
                     perform(batch.effects)
+            except Exception as error:  # orders are lost: only a restart sends them again
+                log.exception("cannot perform effects")
+                self._flight.appendleft(batch)
+                self._stop(LogFailed(f"cannot perform effects: {error!r}"))
+                return
             for future, reply in batch.replies:
                 _resolve(future, reply)
             if batch.logged:
@@ -291,6 +299,15 @@ class Loop:
         idle = not self._flight and not self._inbox
         while self._readers and (self._readers[0][0] <= self._durable or idle):
             _resolve(self._readers.popleft()[1], None)
+
+    def _tell(self, events: Sequence[Logged]) -> None:
+        """Tell the listeners what is durable; who waits for replies must not pay for their faults."""
+        for listener in self.on_durable:
+            try:
+                listener(events)
+            except Exception:
+                self._counts.add("listener_failures")
+                log.exception("a listener failed at events %d..%d", events[0].seq, events[-1].seq)
 
     def _append_failed(self, error: Exception) -> None:
         self._stop(LogFailed(f"cannot write the log: {error}"))

@@ -38,7 +38,7 @@ log = logging.getLogger("planner")
 
 REFRESH = 30.0
 """Seconds after which waiting jobs get fresh estimates, though nothing changed."""
-PAUSE_BUSY = 0.01
+PAUSE_BUSY = 0.02
 """Seconds between passes that start jobs: short jobs ending one by one share a pass and a commit."""
 PAUSE_MAX = 1.0
 MAX_STARTS = 2_000

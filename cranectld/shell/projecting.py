@@ -34,9 +34,14 @@ class ProjectorKeeper:
     def start(self) -> None:
         """Start it; needs a running event loop."""
         aio = asyncio.get_running_loop()
-        self._process = ProjectorProcess(self._state_dir)
         self._began = aio.time()
         self.starts += 1
+        try:
+            self._process = ProjectorProcess(self._state_dir)
+        except OSError as error:  # too many processes or open files: there may be room later
+            log.error("cannot be started: %s", error)
+            self._retry()
+            return
         self._timer = aio.call_later(LOOK, self._look)
 
     def wake(self) -> None:
@@ -67,5 +72,8 @@ class ProjectorKeeper:
         if aio.time() - self._began > STEADY:
             self._pause = FIRST_PAUSE
         log.warning("ended with status %d; starting it again in %.1f s", status, self._pause)
-        self._timer = aio.call_later(self._pause, self.start)
+        self._retry()
+
+    def _retry(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._pause, self.start)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -13,6 +13,7 @@ from cranectld.core.contact import ContactBook
 from cranectld.core.due import next_due
 from cranectld.core.events import Logged
 from cranectld.shell.clock import Clock
+from cranectld.shell.effects import Links
 from cranectld.shell.loop import Loop
 
 log = logging.getLogger("timers")
@@ -25,14 +26,16 @@ LONGEST = 60.0
 """Seconds; the wall clock may be set meanwhile, so that far instants are looked at again."""
 
 CONTACT_CHECKS = 4
-"""Lateness is looked for so many times per node timeout, at most every second."""
+LONGEST_CHECK = 1.0
+"""Lateness is looked for so many times per node timeout, and at least so often (seconds)."""
 
 
 class Timers:
     """Arms itself after every change of the state."""
 
-    def __init__(self, loop: Loop, contacts: ContactBook, clock: Clock) -> None:
+    def __init__(self, loop: Loop, contacts: ContactBook, links: Links, clock: Clock) -> None:
         self._loop = loop
+        self._links = links
         self._contacts = contacts
         self._clock = clock
         self._aio = asyncio.get_running_loop()
@@ -41,6 +44,7 @@ class Timers:
         self._stale = False
         self._ticking = False
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._checked = clock.now()
 
     def start(self) -> None:
         """Begin, on the state as it is now."""
@@ -87,10 +91,19 @@ class Timers:
         self._arm()
 
     def _check_contacts(self) -> None:
-        for silent in self._contacts.late(self._clock.now()):
+        now, timeout = self._clock.now(), self._loop.state.config.timeouts.node
+        if now - self._checked > (LONGEST_CHECK + max(timeout / CONTACT_CHECKS, 1.0)) * NS:
+            # What agents sent meanwhile may still wait to be read.
+            log.warning("the clock was set, or this process was held up: agents are awaited anew")
+            self._contacts.excuse(now)
+        self._checked = now
+        for silent in self._contacts.late(now):
             log.warning("node %s does not answer", silent.node)
+            # Its fence counts from what was heard last: the session, which could renew the agent's
+            # lease beyond it, ends first; the agent has to register to be obeyed again.
+            self._links.end(silent.node)
             self._submit(silent, None)
-        period = min(self._loop.state.config.timeouts.node / CONTACT_CHECKS, 1.0)
+        period = min(timeout / CONTACT_CHECKS, LONGEST_CHECK)
         self._check = self._aio.call_later(max(period, SHORTEST), self._check_contacts)
 
     def _submit(self, command: Command, after: Callable[[], Any] | None) -> None:

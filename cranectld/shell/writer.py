@@ -68,6 +68,10 @@ class Writer:
         """Queue a batch; its first event follows the last one of the batch before."""
         self._queue.put(batch)
 
+    def flush(self) -> None:
+        """Make blobs durable that no batch has taken along."""
+        self._queue.put(())
+
     def add_blobs(self, blobs: Sequence[bytes]) -> list[BlobRef]:
         """Add blobs to the pack that travels with the next append; where each one will be found.
 
@@ -135,7 +139,8 @@ class Writer:
             events = list(batch)
             closing = self._gather(events)
             self._append(events)
-            self._done(events[-1].seq)
+            if events:
+                self._done(events[-1].seq)
             if closing:
                 return
 
@@ -160,6 +165,8 @@ class Writer:
                 self._pack_id = following
                 self._blobs = []
                 self._writing, self._bytes = self._bytes, 0
+        if pack is None and not events:
+            return  # a flush with nothing left to write
         started = time.perf_counter()
         failpoint.hit("append")
         self._store.append(events, pack)

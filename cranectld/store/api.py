@@ -85,7 +85,10 @@ class Store(Protocol):
         """Sequence number of the last durable event; 0: the log is empty."""
 
     def append(self, events: Sequence[Logged], pack: Pack | None = None) -> None:
-        """Make a batch durable, with the blobs its events mention. Raises StoreError: stop."""
+        """Make a batch durable, with the blobs its events mention. Raises StoreError: stop.
+
+        Without events, the pack alone: its jobs were refused, and it is reclaimed in time.
+        """
 
     def read(self, from_seq: int) -> Iterator[Logged]:
         """Events from `from_seq` to the present end. Raises StoreError on a gap or damage."""

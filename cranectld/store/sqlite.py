@@ -118,27 +118,18 @@ class SqliteStore:
         Events continue the log without a gap. After an error the store takes nothing more: what
         is on disk is what a restart will find.
         """
-        assert events, "a batch has at least one event"
-        assert events[0].seq == self._last_seq + 1, "the log has no gaps"
+        assert events or pack is not None, "a batch has at least one event"
         if self._failed:
             raise StoreError(ErrorCode.SYSTEM, f"{self.path}: an earlier write failed")
         started = time.perf_counter_ns()
-        epoch = self._epoch
-        for logged in events:
-            if isinstance(logged.event, EpochStarted):
-                epoch = logged.event.epoch
-        body = encode_batch(events, epoch)
-        head = (events[-1].seq, events[0].seq, epoch, events[0].time)
-        row = (*head, row_checksum(*head, body), body)
         self._failed = True
-        with sqlite_errors(self.path, f"writing events {events[0].seq}..{events[-1].seq}"):
-            if pack is None:
-                self._connection.execute(_INSERT_LOG, row)
-                written = len(body)
-            else:
-                written = len(body) + self._insert_with_pack(row, pack)
+        if events:
+            written = self._append_batch(events, pack)
+        else:
+            assert pack is not None
+            with sqlite_errors(self.path, f"writing pack {pack.pack_id}"):
+                written = self._insert_pack(pack, self._last_seq)
         self._failed = False
-        self._epoch, self._last_seq = epoch, events[-1].seq
         self._appends += 1
         self._events += len(events)
         self._bytes += written
@@ -147,6 +138,25 @@ class SqliteStore:
         if self._unchecked >= CHECKPOINT_BYTES:
             self._checkpoint()
         self._durations.append(time.perf_counter_ns() - started)
+
+    def _append_batch(self, events: Sequence[Logged], pack: Pack | None) -> int:
+        """Write events, and their blobs in the same transaction; the bytes of the rows."""
+        assert events[0].seq == self._last_seq + 1, "the log has no gaps"
+        epoch = self._epoch
+        for logged in events:
+            if isinstance(logged.event, EpochStarted):
+                epoch = logged.event.epoch
+        body = encode_batch(events, epoch)
+        head = (events[-1].seq, events[0].seq, epoch, events[0].time)
+        row = (*head, row_checksum(*head, body), body)
+        with sqlite_errors(self.path, f"writing events {events[0].seq}..{events[-1].seq}"):
+            if pack is None:
+                self._connection.execute(_INSERT_LOG, row)
+                written = len(body)
+            else:
+                written = len(body) + self._insert_with_pack(row, pack)
+        self._epoch, self._last_seq = epoch, events[-1].seq
+        return written
 
     def read(self, from_seq: int) -> Iterator[Logged]:
         """Events from `from_seq` to the present end. Raises StoreError on a gap or damage."""
@@ -226,19 +236,23 @@ class SqliteStore:
 
     def _insert_with_pack(self, row: tuple[object, ...], pack: Pack) -> int:
         """Pack and events in one transaction; bytes of the pack's row."""
-        body = encode_pack(pack.blobs)
-        last_seq = self._last_of(row)
-        checksum = pack_checksum(pack.pack_id, last_seq, body)
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            execute(_INSERT_PACK, (pack.pack_id, last_seq, checksum, body))
+            written = self._insert_pack(pack, self._last_of(row))
             execute(_INSERT_LOG, row)
             execute("COMMIT")
         except sqlite3.Error:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
+        return written
+
+    def _insert_pack(self, pack: Pack, last_seq: int) -> int:
+        """The pack's row, of the batch that ends with `last_seq`; its bytes."""
+        body = encode_pack(pack.blobs)
+        checksum = pack_checksum(pack.pack_id, last_seq, body)
+        self._connection.execute(_INSERT_PACK, (pack.pack_id, last_seq, checksum, body))
         return len(body)
 
     @staticmethod

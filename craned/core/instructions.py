@@ -74,7 +74,10 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Keep this on disk (a lost write costs nothing but an earlier end of the lease)."""
+    """Keep this on disk, before anything that comes after it is done: steps are held to it.
+
+    A lost write of a mere renewal costs nothing but an earlier end of the lease.
+    """
 
     contact: Contact
 

@@ -5,6 +5,11 @@ arrival of that answer (Gray and Cheriton, "Leases", SOSP 1989): the controller'
 runs from what it heard last, then ends no earlier. Where jobs are killed on lost contact nothing of
 them may be alive at last_heard + lease + kill_grace, so ending them begins a little before the
 lease is over, to leave time for SIGKILL.
+
+The shims do the same by what was put on disk (craned.exec.lease), for when the agent is dead. What is
+on disk is at most what is known here, so it is no longer than the controller's count either, whatever
+is written when; it follows at a twentieth of the lease, so that a session that is heard every third
+of one (craned.link.session) renews it before half of it has passed.
 """
 
 from __future__ import annotations
@@ -14,15 +19,14 @@ from craned.core.instructions import Instruction, Remember
 from craned.core.lifecycle import end_steps
 from craned.core.state import AgentState
 from craned.core.stimuli import Contact
-
-MAX_MARGIN = 1_000_000_000
+from craned.core.terms import runs_out
 
 
 def expiry(state: AgentState) -> int:
     """Instant at which jobs are ended (or no more are taken) without a word; 0: never."""
     if not state.lease:
         return 0
-    return state.renewed + state.lease - min(state.lease // 10, MAX_MARGIN)
+    return runs_out(state.renewed, state.lease)
 
 
 def expired(state: AgentState, now: int) -> bool:

@@ -14,8 +14,7 @@ from crane.session import EndCause, StepEnded, StepKey, StepStarted
 from craned.core import outbox
 from craned.core.instructions import Instruction, Kill, Launch
 from craned.core.state import AgentState, Attempt, Phase, Step
-
-LOST_CONTACT = "the lease ran out without a word from the controller (lost_contact = kill)"
+from craned.core.terms import LOST_CONTACT
 
 
 def attempt_of(state: AgentState, key: StepKey) -> Attempt:

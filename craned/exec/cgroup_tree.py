@@ -1,4 +1,4 @@
-"""Directories of cgroup v1 hierarchies: finding, listing and removing them by descriptor."""
+"""Directories of cgroup hierarchies: finding, listing and removing them by descriptor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from collections.abc import Iterable
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 """Flags to open a directory with."""
+
+
+OPEN_MODE = 0o755
+"""Of groups' directories: runtimes in jobs read their limits there. The launcher's umask hides."""
+
+
+def make_group(name: str, *, dir_fd: int | None = None) -> None:
+    """Make the directory of a group, readable by everybody. Raises OSError."""
+    os.mkdir(name, dir_fd=dir_fd)
+    os.chmod(name, OPEN_MODE, dir_fd=dir_fd)
 
 
 def subdirectories(directory: int) -> Iterable[str]:

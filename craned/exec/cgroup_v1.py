@@ -26,6 +26,7 @@ from craned.exec.cgroup import (
 from craned.exec.cgroup_tree import (
     DIRECTORY,
     copy_cpuset,
+    make_group,
     own_tasks,
     processes_below,
     remove_tree,
@@ -96,7 +97,7 @@ class V1Group(StepGroup):
 
     def _add(self, hierarchy: _Hierarchy) -> _Place:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self.name, dir_fd=hierarchy.base)
+            make_group(self.name, dir_fd=hierarchy.base)
         directory = os.open(self.name, DIRECTORY, dir_fd=hierarchy.base)
         if "cpuset" in hierarchy.controllers:
             copy_cpuset(directory)
@@ -295,7 +296,7 @@ class V1Backend(CgroupBackend):
         missing = False
         for hierarchy in needed:
             try:
-                os.mkdir(name, dir_fd=hierarchy.base)
+                make_group(name, dir_fd=hierarchy.base)
             except FileExistsError:
                 continue
             if "cpuset" in hierarchy.controllers:
@@ -393,7 +394,7 @@ def open_v1(root: str, base: str) -> V1Backend:
             for part in base.split("/"):
                 path = f"{path}/{part}"
                 try:
-                    os.mkdir(path)
+                    make_group(path)
                 except FileExistsError:
                     continue
                 if "cpuset" in controllers:

@@ -11,6 +11,7 @@ then made below the agent's own cgroup.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -23,6 +24,7 @@ from craned.exec.cgroup import (
     Usage,
     repeat_until,
 )
+from craned.exec.cgroup_tree import make_group
 from craned.exec.devices import deny_in_cgroup
 from craned.exec.protocol import StepLimits
 
@@ -51,6 +53,14 @@ def _flat(path: str) -> dict[str, int]:
         return {}
 
 
+def _make(path: str) -> None:
+    """Make a group with its parents, readable by everybody. Raises OSError."""
+    if not os.path.isdir(path):
+        _make(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            make_group(path)
+
+
 class V2Group(StepGroup):
     """The leaf of one step; the batch script's also stands for its job's whole directory."""
 
@@ -59,7 +69,7 @@ class V2Group(StepGroup):
         self._backend = backend
         self._top = f"{backend.path}/{name}"
         self._leaf = f"{backend.path}/{leaf}"
-        os.makedirs(self._leaf, exist_ok=True)
+        _make(self._leaf)
         before = self._counters()
         self._cpu_before, self._oom_before = before.cpu_us, before.oom_kills
 
@@ -120,7 +130,7 @@ class V2Backend(CgroupBackend):
     def _job(self, name: str, limits: StepLimits) -> None:
         path = f"{self.path}/{name}"
         try:
-            os.mkdir(path)
+            make_group(path)
         except FileExistsError:
             return
         for controller in self.controllers:
@@ -239,7 +249,7 @@ def open_v2(root: str, base: str, required: tuple[str, ...] = ("memory", "pids")
     if missing:
         raise CgroupError(f"the controllers {', '.join(missing)} are not available in {top}")
     path = f"{top}/{base}"
-    os.makedirs(f"{path}/agent", exist_ok=True)
+    _make(f"{path}/agent")
     _write(f"{path}/agent/cgroup.procs", "0")
     controllers = tuple(name for name in _WANTED if name in available)
     directory = top

@@ -63,6 +63,8 @@ class LauncherOptions:
     """Relative directory of this agent's groups; each agent on a host needs its own."""
     idle_shims: int = 32
     """Most shims to keep waiting for their next step."""
+    lease_file: str = ""
+    """Absolute path of craned's last word with a controller (craned.exec.lease)."""
     hold: float = 0.05
     """Seconds a step must run before it is reported as started: the report of a shorter one would
     only be overtaken by that of its end."""
@@ -72,6 +74,7 @@ class LauncherOptions:
         return [
             f"spool={self.spool}", f"cgroup={self.cgroup}", f"root={self.cgroup_root}",
             f"base={self.cgroup_base}", f"idle={self.idle_shims}", f"hold={self.hold}",
+            f"lease={self.lease_file}",
         ]  # fmt: skip
 
 

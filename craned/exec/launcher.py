@@ -42,18 +42,34 @@ _FINAL = (wire.EXITED, wire.FAILED)
 class Launcher(ShimPool):
     """The process's state; `run` returns when it should leave."""
 
-    def __init__(self, spool: Spool, backend: CgroupBackend, idle: int, hold: float) -> None:
-        super().__init__(spool, backend, idle, hold)
+    def __init__(
+        self, spool: Spool, backend: CgroupBackend, idle: int, hold: float, lease_file: str
+    ) -> None:
+        super().__init__(spool, backend, idle, hold, lease_file)
         self._client: socket.socket | None = None
         self._incoming = wire.FrameBuffer()
         self._outgoing = bytearray()
         self._stopping = False
         self._pacer = Pacer(os.cpu_count() or 1)
         self._quiet_since = time.monotonic()
+        self._wake: tuple[int, int] | tuple[()] = ()
+        """Both ends of the pipe that signals are written to."""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    def watch_children(self) -> None:
+        """Have the loop told of children that stop; by a pipe, since no signal may be missed."""
+        self._wake = os.pipe()
+        for end in self._wake:
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        self.poll.register(self._wake[0], select.POLLIN)
 
     def close_in_child(self) -> None:
         """A shim keeps none of the launcher's own descriptors."""
+        signal.set_wakeup_fd(-1)
+        for end in self._wake:
+            os.close(end)
         self._listener.close()
         if self._client is not None:
             self._client.close()
@@ -272,6 +288,9 @@ class Launcher(ShimPool):
                 worker = self.workers.get(fd)
                 if worker is not None:
                     self._receive(fd, worker)
+                elif fd in self._wake:
+                    os.read(fd, 4096)
+                    self.wake_stopped()
                 elif fd == self._listener.fileno():
                     self._accept()
                 elif self._client is not None and fd == self._client.fileno():
@@ -308,6 +327,8 @@ class Launcher(ShimPool):
         return self._client is None and time.monotonic() - self._quiet_since > _IDLE_EXIT
 
     def _leave(self) -> None:
+        for end in self._wake[:1]:
+            self.poll.unregister(end)
         for worker in self.idle:
             worker.sock.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + _LEAVE_SECONDS
@@ -348,7 +369,7 @@ def _lock(spool: Spool) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a launcher: `spool= cgroup= root= base= idle= hold=`; exit 3 if one is running."""
+    """Run a launcher: `spool= cgroup= root= base= idle= hold= lease=`; exit 3 if one is running."""
     options = dict(argument.split("=", 1) for argument in arguments)
     os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -362,7 +383,9 @@ def main(arguments: list[str]) -> int:
     except CgroupError as error:
         sys.stderr.write(f"{error}\n")
         return 4
-    launcher = Launcher(spool, backend, int(options["idle"]), float(options["hold"]))
+    launcher = Launcher(
+        spool, backend, int(options["idle"]), float(options["hold"]), options["lease"]
+    )
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
     if os.geteuid() == 0:
@@ -370,6 +393,7 @@ def main(arguments: list[str]) -> int:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
     if backend.name == "none":
         become_subreaper()  # the orphans of a killed shim must not get away
+    launcher.watch_children()
     gc.collect()
     gc.freeze()
     launcher.adopt()

@@ -48,7 +48,9 @@ class Worker:
 class ShimPool(ABC):
     """Every shim of a spool, and what is known of the steps they run or ran."""
 
-    def __init__(self, spool: Spool, backend: CgroupBackend, idle: int, hold: float) -> None:
+    def __init__(
+        self, spool: Spool, backend: CgroupBackend, idle: int, hold: float, lease_file: str
+    ) -> None:
         self.spool = spool
         self.backend = backend
         self.poll = select.poll()
@@ -63,6 +65,7 @@ class ShimPool(ABC):
         """Job -> slot of its batch script here: where its steps on this host belong."""
         self._max_idle = idle
         self._hold = hold
+        self._lease_file = lease_file
         self._soft_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._trimmed = time.monotonic()
 
@@ -225,12 +228,29 @@ class ShimPool(ABC):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft_files, hard))
             become_subreaper()
-            shim_process.main(theirs, self.spool, self.backend, self._hold)
+            shim_process.main(theirs, self.spool, self.backend, self._hold, self._lease_file)
             status = 0
         except Exception:  # noqa: BLE001 - the process ends here: say why, the launcher sees to the rest
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
+
+    def wake_stopped(self) -> None:
+        """Continue shims that were stopped.
+
+        While a shim starts tasks it has their user's ids (craned.exec.identity), and the first of
+        them may signal it: stopped, it would see neither its time limit nor an order to end it.
+        """
+        shims = {worker.pid for worker in self.workers.values()}
+        while True:
+            try:
+                stopped = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if stopped is None:
+                return
+            if stopped.si_pid in shims:
+                kill_quietly(stopped.si_pid, signal.SIGCONT)
 
     def lost(self, fd: int) -> None:
         """A shim has left or was killed."""

@@ -21,7 +21,7 @@ _STARTED = struct.Struct("<qiIIQ")
 _KILL = struct.Struct("<qiIBBI")
 _SIGNAL = struct.Struct("<qiIBB")
 _TIME_LIMIT = struct.Struct("<qiIq")
-_APPEND, _LEADERS_ONLY = 1, 2
+_APPEND, _LEADERS_ONLY, _LEASED = 1, 2, 4
 _FIXED_STRINGS = 8
 _MAX_LIST = 1 << 20
 
@@ -120,6 +120,8 @@ class LaunchOrder:
     """`host:port` or `unix:/path` of the crun waiting for this step's streams."""
     ticket: str = ""
     """One-time secret that tells crun the connection is the step's."""
+    leased: bool = False
+    """Ended when the lease in the launcher's lease file has run out (`lost_contact = kill`)."""
 
     def encode(self) -> bytes:
         """The order as the payload of a LAUNCH frame. Raises ProtocolError on a NUL in a string."""
@@ -132,6 +134,7 @@ class LaunchOrder:
         if blob.count(b"\0") != len(strings) - 1:
             raise ProtocolError(f"step {self.key}: a path or argument contains a NUL byte")
         flags = (_APPEND if self.append else 0) | (_LEADERS_ONLY if self.warn_leaders_only else 0)
+        flags |= _LEASED if self.leased else 0
         head = _ORDER.pack(
             *self.key, self.uid, self.gid, self.umask, flags, self.warn_signal, self.warn_before,
             limits.cpu, limits.memory, limits.pids, int(self.time_limit * 1000),
@@ -191,6 +194,7 @@ def decode_order(data: bytes) -> LaunchOrder:
         node_id=node_id,
         connect=text[6],
         ticket=text[7],
+        leased=bool(flags & _LEASED),
     )
 
 
@@ -243,7 +247,7 @@ class LaunchFailed:
     key: Key
     code: str
     """Stable: `work_dir`, `stdout`, `stderr`, `stdin`, `script`, `command`, `identity`, `cgroup`,
-    `devices`, `connect`, `spool`, `fork`, `order`."""
+    `devices`, `connect`, `spool`, `fork`, `order`, `lease`."""
     message: str
 
     def encode(self) -> bytes:

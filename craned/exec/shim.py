@@ -24,6 +24,7 @@ import time
 from craned.exec import wire
 from craned.exec.cgroup import CgroupBackend
 from craned.exec.identity import Identities
+from craned.exec.lease import LeaseWatch
 from craned.exec.protocol import (
     KEY,
     Key,
@@ -60,11 +61,17 @@ class Shim:
     """Runs in its own process; `run` returns when the process should leave."""
 
     def __init__(
-        self, link: socket.socket, spool: Spool, backend: CgroupBackend, hold: float
+        self,
+        link: socket.socket,
+        spool: Spool,
+        backend: CgroupBackend,
+        hold: float,
+        lease_file: str,
     ) -> None:
         self._spool = spool
         self._backend = backend
         self._hold = hold
+        self._lease_file = lease_file
         self._ids = Identities()
         self._pid = os.getpid()
         self._script = ScriptFile(spool.script_path(self._pid))
@@ -208,7 +215,8 @@ class Shim:
         if not claimed:
             self._report(wire.DUPLICATE, order.key.pack())
             return
-        step = Step(order, self._journal, self._poll, self._hold)
+        lease = LeaseWatch(self._lease_file) if order.leased else None
+        step = Step(order, self._journal, self._poll, self._hold, lease)
         try:
             step.start(self._backend, group, self._ids, self._script)
         except LaunchError as error:
@@ -229,7 +237,9 @@ class Shim:
         step.release()
 
 
-def main(link: socket.socket, spool: Spool, backend: CgroupBackend, hold: float) -> None:
+def main(
+    link: socket.socket, spool: Spool, backend: CgroupBackend, hold: float, lease_file: str
+) -> None:
     """Body of the forked process; the caller leaves with `os._exit` afterwards."""
     gc.disable()
-    Shim(link, spool, backend, hold).run()
+    Shim(link, spool, backend, hold, lease_file).run()

@@ -9,9 +9,11 @@ import signal
 import time
 from collections.abc import Callable
 
+from craned.core.terms import LOST_CONTACT
 from craned.exec import failpoint, wire
 from craned.exec.cgroup import CgroupBackend, CgroupError, StepGroup
 from craned.exec.identity import Identities, IdentityError
+from craned.exec.lease import LeaseWatch
 from craned.exec.protocol import Cause, Exited, Key, LaunchOrder, Started
 from craned.exec.relay import Relay
 from craned.exec.script import ScriptFile
@@ -42,7 +44,15 @@ _ROUND_MAX = 0.5
 class Step:
     """The life of one step. Made with a claim in hand; `start`, then `advance` until it ends."""
 
-    def __init__(self, order: LaunchOrder, journal: int, poller: select.poll, hold: float) -> None:
+    def __init__(
+        self,
+        order: LaunchOrder,
+        journal: int,
+        poller: select.poll,
+        hold: float,
+        lease: LeaseWatch | None = None,
+    ) -> None:
+        """`lease`: what the step is ended by when it has run out; None: nothing."""
         self.order = order
         self.key: Key = order.key
         self.relay: Relay | None = None
@@ -50,6 +60,7 @@ class Step:
         self.pid = 0
         self._journal = journal
         self._poller = poller
+        self._lease = lease
         self._tasks: dict[int, tuple[int, int]] = {}
         """Process id -> (rank, place in `_results`), of tasks that still run."""
         self._results: list[int] = []
@@ -76,6 +87,9 @@ class Step:
             if order.connect:
                 self.relay = Relay(order, self._poller)
             path = script.prepare(order) if order.script else ""
+            if self._lease is not None and self._lease.over():
+                # The controller may have given the job to another node by now.
+                raise LaunchError("lease", "not launched: the lease has run out")
             self._start_as_user(ids, path)
         except LaunchError as error:
             self._clean_up(error.message)
@@ -176,7 +190,8 @@ class Step:
         due = min(self._deadline, self._warn_at, self._kill_at)
         if self._report_start:
             due = min(due, self._hold_until)
-        return max(0.0, due - time.monotonic())
+        left = max(0.0, due - time.monotonic())
+        return left if self._lease is None else min(left, self._lease.wait())
 
     def advance(self, report: Callable[[int, bytes], None]) -> Exited | None:
         """Do what is due; the result once nothing of the step is left."""
@@ -196,6 +211,12 @@ class Step:
         if now >= self._deadline:
             self._deadline = _NEVER
             self.terminate(signal.SIGTERM, self.order.kill_grace, Cause.TIMEOUT)
+        if self._lease is not None and self._lease.over():
+            # However late this is noticed: nothing is alive a grace after the lease.
+            grace = max(0.0, self.order.kill_grace - self._lease.passed())
+            self._lease = None
+            self.terminate(signal.SIGTERM, grace, Cause.LOST, LOST_CONTACT)
+            now = time.monotonic()
         if now >= self._kill_at:
             self.group.kill()
             self._kill_at = now + self._round

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("craned.link")
 
-WINDOW = 0.01
+WINDOW = 0.02
 """Least seconds between two messages while there is much to say."""
 MAX_MESSAGE = 64 << 20
 """Bytes of a message from the controller."""
@@ -37,6 +37,8 @@ WELCOME_SECONDS = 10.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 LEAST_SILENCE = 10.0
 """Seconds; a controller that says nothing for this long and three heartbeats is given up."""
+BEATS_PER_LEASE = 3
+"""The shims expect the lease to be renewed before half of it has passed (craned.exec.lease)."""
 _NONCE_BYTES = 32
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -174,6 +176,8 @@ class Session:
             )
         self._channel = seal.Channel(self._key, hello, frame.mac, "agent")
         self._heartbeat = min(max(welcome.heartbeat, 0.05), 3600.0)
+        if welcome.lease:
+            self._heartbeat = min(self._heartbeat, welcome.lease / BEATS_PER_LEASE)
         self._owner.welcomed(welcome, asked)
 
     async def _talk(self, call: Call) -> None:

@@ -32,7 +32,6 @@ from craned.core.instructions import (
     SetLimit,
     Signal,
 )
-from craned.core.lifecycle import LOST_CONTACT
 from craned.core.state import MAX_TOMBSTONES, AgentState
 from craned.core.stimuli import (
     Acknowledged,
@@ -47,6 +46,7 @@ from craned.core.stimuli import (
     Stimulus,
     Tick,
 )
+from craned.core.terms import LOST_CONTACT
 from craned.core.verify import verify
 
 S = 1_000_000_000

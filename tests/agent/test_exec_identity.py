@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from craned.exec.identity import group_name, lookup
-from craned.exec.protocol import Exited, LaunchFailed
+from craned.exec.protocol import Cause, Exited, Key, LaunchFailed, StepLimits
 
 ALICE, BOB = 54_321, 54_322
 """Two ordinary users; no passwd entry is needed to run as a number."""
@@ -47,6 +47,45 @@ def test_a_job_has_its_users_ids_and_no_capability(root_host, user):
     } == dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapAmb"), 0)
     status = os.stat(f"{home}/o")
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (user, user, 0o644)
+
+
+@root
+def test_a_job_can_read_the_limits_of_its_own_group(root_host):
+    # Java, Go and OpenMP runtimes size their heaps and pools by these files.
+    version = root_host.client.cgroup_version
+    if version == "none":
+        pytest.skip("no writable cgroup on this host")
+    home = home_of(root_host, ALICE)
+    if version == "v1":
+        show = (
+            "d=$(awk -F: '$2 == \"memory\" {print $3}' /proc/self/cgroup); "
+            "cat /sys/fs/cgroup/memory$d/memory.limit_in_bytes"
+        )
+    else:
+        show = (
+            "d=$(awk -F: '$1 == 0 {print $3}' /proc/self/cgroup); "
+            "cat /sys/fs/cgroup${d%/*}/memory.max /sys/fs/cgroup$d/memory.max"
+        )
+    user = {"uid": ALICE, "gid": ALICE, "groups": (ALICE,), "cwd": home}
+    limits = StepLimits(memory=100)
+    batch = root_host.order(show, stdout=f"{home}/batch", limits=limits, **user)
+    assert root_host.run_step(batch).exit_code == 0
+    with open(f"{home}/batch", encoding="ascii") as file:
+        assert str(100 << 20) in file.read().split()
+    step = root_host.order(key=Key(9_100, 0, 1), argv=("sh", "-c", show), limits=limits, **user)
+    assert root_host.run_step(step).exit_code == 0
+
+
+@root
+def test_tasks_that_stop_their_shim_do_not_escape_their_time_limit(root_host):
+    # While a shim starts tasks it has their user's ids: the first may signal it.
+    home = home_of(root_host, ALICE)
+    attack = "i=0; while [ $i -lt 200 ]; do kill -STOP $PPID; i=$((i+1)); done; exec sleep 60"
+    order = root_host.order(
+        key=Key(9_200, 0, 1), argv=("sh", "-c", attack), ranks=tuple(range(24)),
+        uid=ALICE, gid=ALICE, groups=(ALICE,), cwd=home, time_limit=1.0,
+    )  # fmt: skip
+    assert root_host.run_step(order).cause is Cause.TIMEOUT
 
 
 @root

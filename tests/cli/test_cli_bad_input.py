@@ -213,7 +213,23 @@ def test_a_dry_run_submits_nothing(cluster, place, capsys):
     assert request.dry_run
     out, err = capsys.readouterr()
     assert out == ""
-    assert "would be accepted" in err
+    assert err == (
+        "csub: the job would be accepted: partition main, 1 node, 1 CPU per task,"
+        " time limit 1:00:00\n"
+    )
+
+
+def test_a_dry_run_says_what_was_asked_for(cluster, place, capsys):
+    line = (
+        "csub --dry-run -p gpu,main -N 2-4 -n 8 -c 2 --mem 4G --gres gpu:a100:1 -t 90 --wrap true"
+    )
+
+    assert run(line) == 0
+
+    assert capsys.readouterr().err.endswith(
+        "partition gpu,main, 2-4 nodes, 8 tasks, 2 CPU per task, 4G per node,"
+        " gpu:a100:1 per node, time limit 1:30:00\n"
+    )
 
 
 def test_no_script_at_a_terminal_is_an_error(cluster, place, capsys, monkeypatch):

@@ -268,7 +268,7 @@ class _Closed:
     def settimeout(self, _: float | None) -> None:
         pass
 
-    def sendall(self, _: bytes) -> None:
+    def sendall(self, _: bytes, flags: int = 0) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
     def close(self) -> None:

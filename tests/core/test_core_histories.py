@@ -24,6 +24,9 @@ from cranectld.core.events import Logged
 from cranectld.core.fold import RequestCache, deltas, rebuild
 from cranectld.core.react import react
 from cranectld.core.verify import verify
+from cranectld.projector.service import Policy, Projector
+from cranectld.shell.recover import recover
+from cranectld.store.sqlite import open_store
 
 NODES = ("n1", "n2", "n3")
 SEEDS = st.integers(0, 1 << 32)
@@ -305,3 +308,34 @@ def test_what_is_due_is_never_in_the_past_after_a_tick(scenario):
     assert next_due(s.state) == s.now + 50 * s.NS, "the deadline of a job that ended is not due"
     s.wait(51)
     assert next_due(s.state) is None
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(SEEDS)
+def test_the_real_store_gives_back_every_history(scenario, submission, tmp_path_factory, seed):
+    """Batches in SQLite, snapshots by the projector at any point, and what follows folded in."""
+    s = cluster(scenario)
+    world = World(seed, s)
+    path = str(tmp_path_factory.mktemp("store"))
+    store, projector, written = open_store(path), None, 0
+    try:
+        for _ in range(world.random.randint(5, 60)):
+            step(s, world.command(submission))
+            if len(s.log) > written and world.random.random() < 0.5:
+                store.append(s.log[written:])
+                written = len(s.log)
+                if world.random.random() < 0.2:
+                    projector = projector or Projector(path, Policy())
+                    projector.catch_up()
+                    projector.snapshot()
+        if len(s.log) > written:
+            store.append(s.log[written:])
+    finally:
+        if projector is not None:
+            projector.close()
+        store.close()
+    store = open_store(path)
+    try:
+        assert recover(store) == s.state
+    finally:
+        store.close()

@@ -165,7 +165,7 @@ def test_every_verdict_has_a_reason_and_every_reason_a_sentence(s):
     for reason in REASONS.values():
         assert sentence(job, reason)
     text = sentence(job, Reason.RESOURCES, Survey(3, 2, 1, "cpu", 4))
-    assert "3 nodes could host it, 2 of them take jobs, 1 have enough free now; it wants 2" in text
+    assert "3 nodes could host it, 2 of them take jobs, 1 has enough free now; it wants 2" in text
     assert "lack cpu" in text
     assert "4 jobs are ahead" in text
 

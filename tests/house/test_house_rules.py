@@ -69,5 +69,7 @@ def test_error_codes_of_the_wire_are_known() -> None:
     from crane.errors import ErrorCode
     from crane.v1 import types_pb2
 
-    words = {name.removeprefix("ERROR_CODE_") for name in types_pb2.ErrorCode.DESCRIPTOR.values_by_name} - {"OK"}
+    words = {
+        name.removeprefix("ERROR_CODE_") for name in types_pb2.ErrorCode.DESCRIPTOR.values_by_name
+    } - {"OK"}
     assert words <= set(ErrorCode.__members__)

@@ -1096,6 +1096,7 @@ class Limits(google.protobuf.message.Message):
     MAX_ENVIRONMENT_FIELD_NUMBER: builtins.int
     MAX_BATCH_FIELD_NUMBER: builtins.int
     MAX_REQUEUE_FIELD_NUMBER: builtins.int
+    MAX_ARRAY_TASKS_FIELD_NUMBER: builtins.int
     max_jobs: builtins.int
     max_array_size: builtins.int
     max_script: builtins.int
@@ -1104,6 +1105,7 @@ class Limits(google.protobuf.message.Message):
     """bytes"""
     max_batch: builtins.int
     max_requeue: builtins.int
+    max_array_tasks: builtins.int
     def __init__(
         self,
         *,
@@ -1113,8 +1115,11 @@ class Limits(google.protobuf.message.Message):
         max_environment: builtins.int = ...,
         max_batch: builtins.int = ...,
         max_requeue: builtins.int = ...,
+        max_array_tasks: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["max_array_size", b"max_array_size", "max_batch", b"max_batch", "max_environment", b"max_environment", "max_jobs", b"max_jobs", "max_requeue", b"max_requeue", "max_script", b"max_script"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_array_tasks", b"_max_array_tasks", "max_array_tasks", b"max_array_tasks"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_array_tasks", b"_max_array_tasks", "max_array_size", b"max_array_size", "max_array_tasks", b"max_array_tasks", "max_batch", b"max_batch", "max_environment", b"max_environment", "max_jobs", b"max_jobs", "max_requeue", b"max_requeue", "max_script", b"max_script"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_max_array_tasks", b"_max_array_tasks"]) -> typing.Literal["max_array_tasks"] | None: ...
 
 global___Limits = Limits
 
@@ -2089,6 +2094,7 @@ class Snapshot(google.protobuf.message.Message):
     BEGINS_FIELD_NUMBER: builtins.int
     LIVE_FIELD_NUMBER: builtins.int
     CLASSES_FIELD_NUMBER: builtins.int
+    TASKS_FIELD_NUMBER: builtins.int
     SCHEMA_FIELD_NUMBER: builtins.int
     format: builtins.int
     """1"""
@@ -2100,6 +2106,7 @@ class Snapshot(google.protobuf.message.Message):
     next_job_id: builtins.int
     default_partition: builtins.str
     live: builtins.int
+    tasks: builtins.int
     schema: builtins.int
     """fingerprint of this file's messages in the version that wrote it"""
     @property
@@ -2145,10 +2152,11 @@ class Snapshot(google.protobuf.message.Message):
         begins: collections.abc.Iterable[global___Snapshot.TimedJob] | None = ...,
         live: builtins.int = ...,
         classes: collections.abc.Iterable[global___Snapshot.ClassesEntry] | None = ...,
+        tasks: builtins.int = ...,
         schema: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alarms", b"alarms", "begins", b"begins", "classes", b"classes", "config", b"config", "default_partition", b"default_partition", "dependents", b"dependents", "ended", b"ended", "epoch", b"epoch", "format", b"format", "job_parts", b"job_parts", "live", b"live", "next_job_id", b"next_job_id", "nodes", b"nodes", "partitions", b"partitions", "schema", b"schema", "seq", b"seq", "singletons", b"singletons", "specs", b"specs", "time", b"time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alarms", b"alarms", "begins", b"begins", "classes", b"classes", "config", b"config", "default_partition", b"default_partition", "dependents", b"dependents", "ended", b"ended", "epoch", b"epoch", "format", b"format", "job_parts", b"job_parts", "live", b"live", "next_job_id", b"next_job_id", "nodes", b"nodes", "partitions", b"partitions", "schema", b"schema", "seq", b"seq", "singletons", b"singletons", "specs", b"specs", "tasks", b"tasks", "time", b"time"]) -> None: ...
 
 global___Snapshot = Snapshot
 
@@ -2201,6 +2209,9 @@ class Node(google.protobuf.message.Message):
     PARTITIONS_FIELD_NUMBER: builtins.int
     ANSWERING_FIELD_NUMBER: builtins.int
     HELD_DOWN_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
+    KILL_GRACE_FIELD_NUMBER: builtins.int
+    KILLS_FIELD_NUMBER: builtins.int
     state: builtins.int
     """NodeState"""
     drain: builtins.bool
@@ -2227,6 +2238,11 @@ class Node(google.protobuf.message.Message):
     """ns"""
     answering: builtins.bool
     held_down: builtins.bool
+    lease: builtins.float
+    """seconds"""
+    kill_grace: builtins.int
+    """seconds"""
+    kills: builtins.bool
     @property
     def config(self) -> global___NodeConfig: ...
     @property
@@ -2263,9 +2279,12 @@ class Node(google.protobuf.message.Message):
         partitions: collections.abc.Iterable[builtins.str] | None = ...,
         answering: builtins.bool = ...,
         held_down: builtins.bool = ...,
+        lease: builtins.float = ...,
+        kill_grace: builtins.int = ...,
+        kills: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "inventory", b"inventory"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "answering", b"answering", "boot_id", b"boot_id", "config", b"config", "cpus", b"cpus", "cpus_used", b"cpus_used", "drain", b"drain", "exclusive", b"exclusive", "held_down", b"held_down", "incarnation", b"incarnation", "inventory", b"inventory", "jobs", b"jobs", "last_heard", b"last_heard", "memory", b"memory", "memory_used", b"memory_used", "partitions", b"partitions", "reason", b"reason", "reason_by", b"reason_by", "reason_time", b"reason_time", "registered_time", b"registered_time", "slots_used", b"slots_used", "spool_id", b"spool_id", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "answering", b"answering", "boot_id", b"boot_id", "config", b"config", "cpus", b"cpus", "cpus_used", b"cpus_used", "drain", b"drain", "exclusive", b"exclusive", "held_down", b"held_down", "incarnation", b"incarnation", "inventory", b"inventory", "jobs", b"jobs", "kill_grace", b"kill_grace", "kills", b"kills", "last_heard", b"last_heard", "lease", b"lease", "memory", b"memory", "memory_used", b"memory_used", "partitions", b"partitions", "reason", b"reason", "reason_by", b"reason_by", "reason_time", b"reason_time", "registered_time", b"registered_time", "slots_used", b"slots_used", "spool_id", b"spool_id", "state", b"state"]) -> None: ...
 
 global___Node = Node
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from crane.states import ENDED, JobState, Reason
 from cranectld.core import arrays, query
+from cranectld.core.arrays import Span
 from cranectld.core.commands import HoldJobs, Refusal, Rejected, ReleaseJobs, RequeueJobs
 from cranectld.core.decide.cancel import unstarted_among
 from cranectld.core.decide.closing import Closing
@@ -18,7 +19,7 @@ from cranectld.core.events import (
     JobsRequeued,
     Target,
 )
-from cranectld.core.state import HOLD_NONE, HOLD_OPERATOR, State
+from cranectld.core.state import HOLD_NONE, HOLD_OPERATOR, Job, State
 
 
 def hold_jobs(state: State, command: HoldJobs, _now: int) -> Decision:
@@ -70,6 +71,7 @@ def release_jobs(state: State, command: ReleaseJobs, _now: int) -> Decision:
     choices = choose(state, command.selector, who)
     errors: dict[str, Rejected] = {}
     targets: dict[Target, None] = {}
+    some: dict[int, list[Span]] = {}
     for choice in choices:
         for part in choice.parts:
             target = _waiting_target(part)
@@ -82,17 +84,40 @@ def release_jobs(state: State, command: ReleaseJobs, _now: int) -> Decision:
                 errors[choice.subject] = not_permitted(
                     who, f"release job {choice.subject}: an operator holds it"
                 )
+            elif not part.whole and part.job.hold != HOLD_NONE:
+                some.setdefault(part.job.job_id, []).extend(target.positions)
             else:
                 targets[target] = None
-    events = (JobsReleased(tuple(targets)),) if targets else ()
-    return Decision(events, outcomes(choices, errors))
+    events: list[Event] = [JobsReleased(tuple(targets))] if targets else []
+    for job_id, spans in some.items():
+        if Target(job_id) not in targets:
+            events += _release_some(state.jobs[job_id], spans)
+    return Decision(tuple(events), outcomes(choices, errors))
+
+
+def _release_some(job: Job, spans: list[Span]) -> list[Event]:
+    """Lift the hold of some tasks of an array that is held as a whole: the others keep theirs."""
+    rest = query.unstarted_spans(job)
+    for first, last in spans:
+        cut = []
+        for low, high in rest:
+            if low < first:
+                cut.append((low, min(high, first - 1)))
+            if high > last:
+                cut.append((max(low, last + 1), high))
+        rest = cut
+    events: list[Event] = [JobsReleased((Target(job.job_id),))]
+    if rest:
+        kept = Target(job.job_id, tuple(rest))
+        events.append(JobsHeld((kept,), by_operator=job.hold == HOLD_OPERATOR))
+    return events
 
 
 def _is_held(part: Part) -> bool:
     record = part.job.array
     if part.spans is None or record is None:
         return part.job.hold != HOLD_NONE
-    if part.whole and part.job.hold != HOLD_NONE:
+    if part.job.hold != HOLD_NONE:
         return True
     return arrays.any_held(record, part.spans)
 
@@ -101,7 +126,7 @@ def _held_by_operator(part: Part) -> bool:
     record = part.job.array
     if part.spans is None or record is None:
         return part.job.hold == HOLD_OPERATOR
-    if part.whole and part.job.hold == HOLD_OPERATOR:
+    if part.job.hold == HOLD_OPERATOR:
         return True
     return arrays.held_by_operator(record, part.spans)
 

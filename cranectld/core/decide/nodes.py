@@ -100,10 +100,9 @@ def node_silent(state: State, command: NodeSilent, _now: int) -> Decision:
     node = state.nodes.get(command.node)
     if node is None or not node.answering or command.last_heard < node.registered_time:
         return NOTHING
-    timeouts = state.config.timeouts
     fence = 0
-    if timeouts.lost_contact == "kill":
-        fence = command.last_heard + int((timeouts.lease + timeouts.kill_grace) * NS)
+    if node.kills:  # what its agent was told counts, whatever the configuration says by now
+        fence = command.last_heard + int((node.lease + node.kill_grace) * NS)
     return Decision((NodeLost(command.node, command.last_heard, fence),))
 
 

@@ -21,6 +21,8 @@ AGE_ORIGIN = 1_577_836_800
 MAX_TEXT = 4_096
 MAX_EXTRA = 65_536
 MAX_COUNT = 1 << 20
+MAX_KINDS = 64
+"""Generic resources, or licences, that one job may ask for."""
 MAX_AMOUNT = 1 << 40
 MAX_NICE = 1 << 31
 MAX_LIMIT = 100 * 366 * 86_400
@@ -96,8 +98,12 @@ def _check_form(spec: JobSpec) -> None:
         raise bad(f"a task needs more than 0 CPUs, not {part.cpus_per_task}/1000")
     if not (0 <= part.mem_per_node <= MAX_AMOUNT and 0 <= part.mem_per_cpu <= MAX_AMOUNT):
         raise bad("memory must not be negative")
+    if part.mem_per_cpu * part.cpus_per_task // 1000 > MAX_AMOUNT:
+        raise bad("memory per CPU and CPUs per task make more than any node could have")
     if part.mem_per_node and part.mem_per_cpu:
         raise bad("memory is given per node and per CPU", "give one of them")
+    if len(part.gres) > MAX_KINDS or len(spec.licences) > MAX_KINDS:
+        raise bad(f"more than {MAX_KINDS} kinds of resources or licences")
     for gres in part.gres:
         if not gres.name or not 0 < gres.count <= MAX_COUNT:
             raise bad(f"{gres.count} of {gres.name or 'an unnamed resource'} cannot be asked for")
@@ -141,7 +147,10 @@ def _check_texts(spec: JobSpec) -> None:
 
 
 def _check_nodes(state: State, part: Component) -> None:
-    for name in (*part.nodelist, *part.exclude):
+    named = (*part.nodelist, *part.exclude)
+    if len(named) > len(state.nodes) and len(dict.fromkeys(named)) < len(named):
+        raise bad("nodes are named more than once", "name each node once")
+    for name in named:
         if name not in state.nodes:
             raise Rejected(
                 Refusal.UNKNOWN_NODE,

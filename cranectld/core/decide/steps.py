@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from crane.config.model import Limits
 from crane.jobspec import BATCH_STEP
 from crane.session import NodeShare, StepKey, StepLayout, StepRequest
 from crane.states import StepState
 from cranectld.core.commands import CreateStep, Refusal, Rejected, StepGranted
 from cranectld.core.decide.decision import Decision
+from cranectld.core.decide.resolve import MAX_TEXT
 from cranectld.core.decide.rights import foreign_job
+from cranectld.core.decide.submit import MAX_ARG_CHARS
 from cranectld.core.events import StepCreated
 from cranectld.core.state import Job, Run, State
 
 MAX_STEPS = 40_000
 """Steps of one attempt (Slurm's MaxStepCount)."""
 MAX_TASKS = 1 << 20
-MAX_ENVIRONMENT = 8 << 20
+MAX_NAMED = 1 << 16
 
 
 def create_step(state: State, command: CreateStep, _now: int) -> Decision:
     """CreateStep. Reply: StepGranted. CONFLICT: the CPUs are busy with other steps, try again."""
     job, run = _running_job(state, command)
     request = command.request
-    _check_form(request)
+    _check_form(request, state.config.limits)
     if run.next_step >= MAX_STEPS:
         raise Rejected(
             Refusal.LIMIT_EXCEEDED,
@@ -50,19 +53,27 @@ def _running_job(state: State, command: CreateStep) -> tuple[Job, Run]:
     return job, run
 
 
-def _check_form(request: StepRequest) -> None:
+def _check_form(request: StepRequest, limits: Limits) -> None:
     counts = (request.ntasks, request.min_nodes, request.ntasks_per_node, request.cpus_per_task)
     if any(not 0 <= count <= MAX_TASKS for count in counts):
         raise _bad(f"numbers of tasks, nodes and CPUs must be 0 to {MAX_TASKS}")
     if not request.argv:
         raise _bad("a step needs a command")
     size = len(request.environment) + sum(map(len, request.argv))
-    if size > MAX_ENVIRONMENT:
+    most = limits.max_environment + MAX_ARG_CHARS
+    if size > most:
         raise Rejected(
             Refusal.LIMIT_EXCEEDED,
-            f"command and environment are {size} bytes, the limit is {MAX_ENVIRONMENT}",
+            f"command and environment are {size} bytes, the limit is {most}",
             "put what is large into a file",
         )
+    texts = (request.name, request.work_dir, request.endpoint, request.rendezvous)
+    if max(map(len, (*texts, request.stdin_mode, request.ticket))) > MAX_TEXT:
+        raise _bad(f"a text of the step is longer than {MAX_TEXT} characters")
+    if len(request.nodelist) + len(request.exclude) > MAX_NAMED:
+        raise _bad(f"more than {MAX_NAMED} nodes are named")
+    if any("\0" in text for text in (*texts, *request.argv)):
+        raise _bad("a text of the step contains a NUL character", "remove it")
 
 
 def _bad(message: str, hint: str = "") -> Rejected:

@@ -77,6 +77,7 @@ def submit_jobs(state: State, command: SubmitJobs, now: int) -> Decision:
     priorities: list[int] = []
     replies: list[int | Rejected] = []
     depends = False
+    tasks = state.tasks
     for given in command.jobs:
         kind = specs.kind(given.spec)
         if isinstance(kind, Rejected):
@@ -86,6 +87,8 @@ def submit_jobs(state: State, command: SubmitJobs, now: int) -> Decision:
         if len(accepted) >= room or given.array or given.dependency or given.args or given.name:
             try:
                 kept = _check_own(state, kept, past, len(accepted), room)
+                if kept.array is not None:
+                    tasks = _more_tasks(tasks, kept.array, limits)
             except Rejected as refusal:
                 replies.append(refusal)
                 continue
@@ -142,6 +145,18 @@ def _check_own(
     return Submission(
         job.spec, job.name, job.script, job.environment, job.args, kept, job.array, job.command
     )
+
+
+def _more_tasks(tasks: int, spec: ArraySpec, limits: Limits) -> int:
+    """Array tasks in memory with these; LIMIT_EXCEEDED if there is no room for their columns."""
+    tasks += arrayspec.count(spec)
+    if tasks > limits.max_array_tasks:
+        raise Rejected(
+            Refusal.LIMIT_EXCEEDED,
+            f"with it arrays would have {tasks} tasks, the limit is {limits.max_array_tasks}",
+            "wait until some arrays have ended, or submit fewer tasks",
+        )
+    return tasks
 
 
 def check_array(spec: ArraySpec, limits: Limits) -> None:

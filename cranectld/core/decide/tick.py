@@ -7,7 +7,7 @@ from cranectld.core import query
 from cranectld.core.commands import StartEpoch, Tick
 from cranectld.core.decide.closing import Closing
 from cranectld.core.decide.decision import Decision
-from cranectld.core.due import NS, latest_start, waits
+from cranectld.core.due import NS, due_alarms, latest_start, waits
 from cranectld.core.events import ArrayTasksCancelled, EpochStarted, Event, JobsForgotten
 from cranectld.core.state import Job, State
 
@@ -24,7 +24,7 @@ def tick(state: State, _command: Tick, now: int) -> Decision:
     """Tick. Reply: None."""
     closing = Closing(state)
     deadlines: list[Event] = []
-    due = [alarm for alarm in state.alarms if alarm[0] <= now] if state.alarms else []
+    due = due_alarms(state.alarms, now)
     for job_id in dict.fromkeys(job_id for _, job_id in sorted(due)):
         job = state.jobs.get(job_id)
         if job is not None:

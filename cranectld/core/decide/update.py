@@ -13,7 +13,7 @@ from cranectld.core.apply_jobs import past_map
 from cranectld.core.commands import JobChanges, Refusal, Rejected, UpdateJobs
 from cranectld.core.decide.decision import Decision
 from cranectld.core.decide.dependencies import check_no_circle, normalise
-from cranectld.core.decide.resolve import bad, priority_of, resolve
+from cranectld.core.decide.resolve import MAX_LIMIT, bad, priority_of, resolve
 from cranectld.core.decide.rights import is_operator, not_permitted
 from cranectld.core.decide.selecting import Choice, Part, choose, outcomes
 from cranectld.core.decide.submit import MAX_NAME
@@ -111,7 +111,7 @@ def _new_end(state: State, command: UpdateJobs, job: Job) -> int:
     run, limit = job.run, command.changes.time_limit
     assert run is not None
     assert limit is not None
-    if limit < UNLIMITED or limit == 0:
+    if limit < UNLIMITED or limit == 0 or limit > MAX_LIMIT:
         raise Rejected(Refusal.BAD_TIME, f"a time limit of {limit} s is out of range")
     end = 0 if limit == UNLIMITED else run.start_time + limit * NS
     if job.spec.deadline:

@@ -1,0 +1,238 @@
+"""The checkers catch what they are there for: one piece is broken on purpose, and a seed fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from crane.jobspec import JobSpec, Submission
+from cranectld.core.commands import PlannedStart, SubmitJobs
+from cranectld.core.events import Logged
+from cranectld.sim.clock import Timer, seconds
+from cranectld.sim.controller import SimulatedController
+from cranectld.sim.disk import FakeLog, FakeSpool, StepRecord
+from cranectld.sim.host import FakeHost, FakeStep
+from cranectld.sim.planning import NaivePlanner, RealPlanner
+from cranectld.sim.truth import SimulationError
+from cranectld.sim.users import ANN, SCRIPT
+from cranectld.sim.world import Options, World
+
+SEEDS = range(1, 16)
+
+
+def fails(breaking: Callable[[World], None], options: Options | None = None) -> list[str]:
+    """What the checkers say about the first seeds with a broken piece, until one fails."""
+    for seed in SEEDS:
+        world = World(seed, options or Options())
+        breaking(world)
+        try:
+            world.run()
+        except AssertionError as error:
+            return [str(error)]
+    return []
+
+
+class ForgetfulSpool(FakeSpool):
+    """Claims nothing: whoever asks may run a step."""
+
+    def find(self, key: object) -> StepRecord | None:
+        return None
+
+    def claim(self, key: object, now: int) -> StepRecord | None:
+        self.records.pop(key, None)  # type: ignore[call-overload]
+        return super().claim(key, now)  # type: ignore[arg-type]
+
+
+def test_a_step_that_is_launched_twice_is_noticed() -> None:
+    def breaking(world: World) -> None:
+        for host in world.hosts.values():
+            host.spool = ForgetfulSpool(host.spool.spool_id)
+            once = host.launch
+
+            def twice(order: object, once: Callable[[object], None] = once) -> None:
+                once(order)
+                once(order)
+
+            host.launch = twice  # type: ignore[method-assign, assignment]
+
+    said = fails(breaking, Options(faults=False))
+    assert said
+    assert "is run twice" in said[0]
+
+
+class HastyController(SimulatedController):
+    """Releases replies and effects before the log is durable."""
+
+    def _write(self) -> None:
+        self._durable = self.state.seq
+        self._release()
+        super()._write()
+
+
+def test_an_acknowledged_job_that_is_lost_is_noticed() -> None:
+    world = World(1, Options())
+    world.make_controller = HastyController
+    world.start()
+    world.run_until(world.clock.now + seconds(2))
+    job = Submission(JobSpec(begin=world.clock.now + seconds(100)), script=SCRIPT)
+
+    def acknowledged(answer: object) -> None:
+        assert isinstance(answer, tuple)
+        world.checks.was_acknowledged(answer[0])
+        world.clock.after(0, world.controller_died, "append")
+
+    world.call(SubmitJobs(ANN, (job,)), acknowledged)
+    world.rng.seed(5)
+    with pytest.raises(SimulationError, match="job 1 was acknowledged and is lost") as found:
+        world.run_until(world.clock.now + seconds(20))
+    assert found.value.jobs == (1,)
+
+
+def test_effects_that_run_ahead_of_the_log_are_noticed() -> None:
+    def breaking(world: World) -> None:
+        world.make_controller = HastyController
+
+    said = fails(breaking, Options(faults=False))
+    assert said
+    assert "the log does not know that it was started" in said[0]
+
+
+class LyingLog(FakeLog):
+    """Says that rows are durable, and loses the newest one in a crash all the same."""
+
+    def crash(self, rng: object) -> int:
+        del self.rows[-1:]
+        return super().crash(rng)  # type: ignore[arg-type]
+
+
+def test_a_durable_row_that_is_lost_is_noticed() -> None:
+    def breaking(world: World) -> None:
+        world.log = LyingLog()
+        world.faults._kinds["controller"] = 5.0
+
+    said = fails(breaking)
+    assert said
+    assert "differs from the fold of its log" in said[0] or "gap in the log" in said[0]
+
+
+def test_oversubscription_is_noticed_from_what_truly_runs() -> None:
+    def breaking(world: World) -> None:
+        for host in world.hosts.values():
+            world.clock.after(seconds(5), setattr, host, "cpus", host.cpus // 2)
+
+    said = fails(breaking, Options(faults=False))
+    assert said
+    assert "is oversubscribed" in said[0]
+
+
+class GreedyPlanner(NaivePlanner):
+    """Proposes every start twice: the commit must refuse what does not fit."""
+
+    def propose(self) -> tuple[PlannedStart, ...]:
+        starts = super().propose()
+        return starts + starts
+
+
+class GreedyController(SimulatedController):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.planner = GreedyPlanner(self)
+
+
+def test_a_greedy_planner_is_held_in_check_by_the_commit() -> None:
+    def breaking(world: World) -> None:
+        world.make_controller = GreedyController
+
+    assert fails(breaking, Options(faults=False)) == []
+
+
+def test_two_attempts_that_live_at_once_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def undying(self: FakeHost, step: FakeStep, grace: int, cause: object) -> None:
+        """Whatever is told to end goes on."""
+
+    monkeypatch.setattr(FakeHost, "_stop", undying)
+
+    def breaking(world: World) -> None:
+        world.config = replace(
+            world.config,
+            timeouts=replace(world.config.timeouts, node=4.0, lease=5.0, lost_contact="kill"),
+        )
+        world.faults._kinds = dict.fromkeys(world.faults._kinds, 0.0) | {"partition": 1.0}
+
+    said = fails(breaking)
+    assert said
+    assert " begins on " in said[0]
+    assert " lives on " in said[0]
+
+
+class DriftingController(SimulatedController):
+    """Changes its state behind the log's back."""
+
+    def _check_contacts(self) -> None:
+        for job in list(self.state.jobs.values())[:1]:
+            job.cpu_us += 1
+        super()._check_contacts()
+
+
+def test_a_state_changed_behind_the_log_is_noticed() -> None:
+    def breaking(world: World) -> None:
+        world.make_controller = DriftingController
+
+    said = fails(breaking, Options(faults=False))
+    assert said
+    assert "the state differs from the fold of its log in jobs" in said[0]
+
+
+class DeafPlanner(RealPlanner):
+    """Misses every seventh batch of changes."""
+
+    told = 0
+
+    def applied(self, events: Sequence[Logged], /) -> None:
+        self.told += 1
+        super().applied(events)
+        if self.told % 7 == 0:
+            self._inbox.clear()
+
+
+class DeafController(SimulatedController):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.planner = DeafPlanner(self)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("compiled_kernels")
+def test_planner_tables_that_missed_a_change_are_noticed() -> None:
+    def breaking(world: World) -> None:
+        world.make_controller = DeafController
+
+    said = fails(breaking, Options(faults=False))
+    assert said
+    assert "planner's tables differ" in said[0]
+
+
+def test_jobs_that_never_end_are_named() -> None:
+    def lose(self: FakeHost, report: object) -> None:
+        """The launcher tells nothing."""
+
+    world = World(4, Options(faults=False))
+    for host in world.hosts.values():
+        host._tell = lose.__get__(host)  # type: ignore[method-assign]
+    with pytest.raises(SimulationError, match="never ended") as found:
+        world.run()
+    assert found.value.jobs
+
+
+def test_a_timer_of_a_dead_process_does_not_fire() -> None:
+    world = World(1, Options(faults=False))
+    world.start()
+    assert world.controller is not None
+    fired: list[int] = []
+    timer = world.clock.after(5, fired.append, 1, owner=world.controller)
+    assert isinstance(timer, Timer)
+    world.controller.alive = False
+    world.run_until(world.clock.now + seconds(1))
+    assert not fired
