@@ -272,8 +272,8 @@ def gather(
         total += nodes[CAND_TASKS, i]
     first, moving, moving_beyond = 0, False, False
     if heed and (parts.shape[1] == 1 or parts[shape, 1] < 0):
-        if end < shapes[BEYOND_FROM, shape]:
-            shapes[BEYOND_FROM, shape] = end
+        if end < shapes[BEYOND_FROM, shape]:  # what kept longer jobs off may not keep this one off
+            shapes[BEYOND_FROM, shape] = 0
             shapes[CURSOR_BEYOND, shape] = 0
         first = max(shapes[CURSOR, shape], shapes[CURSOR_BEYOND, shape])
         moving, moving_beyond = first == shapes[CURSOR, shape], True
@@ -297,6 +297,8 @@ def gather(
             shapes[CURSOR, shape] = i + 1
         if count > 0 and heed and end > nodes[HOLD_START, node]:
             count = hosts_now(cluster, req, shape, node, end)
+            if count == 0 and moving_beyond:
+                shapes[BEYOND_FROM, shape] = max(shapes[BEYOND_FROM, shape], end)
         moving_beyond &= count == 0
         if moving_beyond:
             shapes[CURSOR_BEYOND, shape] = i + 1

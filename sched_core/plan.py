@@ -126,7 +126,7 @@ def _requests(shapes: ShapeTable) -> Requests:
     columns = np.zeros((views.SHAPE_ROWS, s), np.int64)
     columns[: views.SHAPE_COLUMNS] = shapes.columns[: views.SHAPE_COLUMNS, :s]
     columns[views.FAIL_FROM] = views.FAR
-    columns[views.BEYOND_FROM] = views.FAR
+    columns[views.BEYOND_FROM] = 0
     columns[views.CODE : views.EARLIEST + 1] = -1
     needs = np.empty((2, s, dims), np.int64)
     needs[views.PER_NODE] = shapes.node_need[:s, :dims]

@@ -179,9 +179,9 @@ def test_what_is_noticed_late_gets_only_what_is_left_of_its_grace(plain_host):
     order = host.order(STUBBORN, leased=True, kill_grace=2.0)
     host.launch(order)
     host.wait_file(f"{order.key.job_id}.out")
-    process = host.client._process
+    launcher, process = host.launcher_pid(), host.client._process
     host.run(host.client.close())
-    process.kill()  # it would wake the shim
+    os.kill(launcher, signal.SIGKILL)  # it would wake the shim
     process.returncode = None
     process.wait()
     (shim,) = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sched_core.oracle_pool import PoolJob, pool_schedule
@@ -62,7 +62,22 @@ def replay(jobs: list[PoolJob], kind: PolicyKind, nodes: int) -> tuple[list[int]
     return starts, promises
 
 
+SHORT_BEHIND_LONG = [
+    PoolJob(0, 1, 1, 1),
+    PoolJob(0, 1, 1, 1),
+    PoolJob(0, 4, 1, 1),
+    PoolJob(1, 3, 2, 1),
+    PoolJob(0, 3, 1, 1),
+    PoolJob(0, 1, 1, 1),
+    PoolJob(0, 1, 1, 1),
+    PoolJob(1, 3, 1, 1),
+    PoolJob(0, 6, 1, 1),
+]
+"""A short job behind a long one of the same shape that the promise keeps off the only node."""
+
+
 @given(jobs=pool_jobs())
+@example(jobs=SHORT_BEHIND_LONG)
 @settings(deadline=None, max_examples=60)
 def test_easy_on_one_node_equals_the_textbook(jobs: list[PoolJob]) -> None:
     assert replay(jobs, PolicyKind.EASY, 1)[0] == pool_schedule(jobs, PROCESSORS, "easy")
