@@ -38,8 +38,10 @@ log = logging.getLogger("planner")
 
 REFRESH = 30.0
 """Seconds after which waiting jobs get fresh estimates, though nothing changed."""
-PAUSE_BUSY = 0.02
-"""Seconds between passes that start jobs: short jobs ending one by one share a pass and a commit."""
+PAUSE_PER_START = 0.01
+PAUSE_BUSY = 0.05
+"""Seconds of rest after a pass for each job it started, and at most: short jobs that end one by one
+share a pass, a commit and a message to their agent, and the more so the more there are of them."""
 PAUSE_MAX = 1.0
 MAX_STARTS = 2_000
 """Starts of one pass; the next pass continues at once."""
@@ -158,7 +160,8 @@ class Planner:
             begun = time.monotonic()
             plan = self._pass(tables)
             took = self.figures["planner_pass_last_s"]
-            rested = begun + took + min(PAUSE_MAX, max(PAUSE_BUSY * (plan.starts > 0), took))
+            busy = min(PAUSE_BUSY, PAUSE_PER_START * plan.starts)
+            rested = begun + took + min(PAUSE_MAX, max(busy, took))
             due = self._next(tables, plan)
 
     def _fold(self, tables: PlannerTables) -> None:

@@ -213,7 +213,7 @@ class Step:
             self.terminate(signal.SIGTERM, self.order.kill_grace, Cause.TIMEOUT)
         if self._lease is not None and self._lease.over():
             # However late this is noticed: nothing is alive a grace after the lease.
-            grace = self.order.kill_grace
+            grace = max(0.0, self.order.kill_grace - self._lease.passed())
             self._lease = None
             self.terminate(signal.SIGTERM, grace, Cause.LOST, LOST_CONTACT)
             now = time.monotonic()

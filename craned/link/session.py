@@ -2,7 +2,7 @@
 
 Both sides prove to hold the cluster's key before anything is obeyed, and every later frame is sealed
 (crane.auth.seal). What there is to say is collected when it is sent: at once after a pause, else
-every `WINDOW` seconds, so that a burst of reports costs few messages.
+at intervals that grow with how much there was, so that a burst of reports costs few messages.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("craned.link")
 
-WINDOW = 0.02
-"""Least seconds between two messages while there is much to say."""
+WINDOW_PER_REPORT = 0.01
+WINDOW = 0.05
+"""Least seconds between two messages for each report of the first, and at most: the more jobs end,
+the more of them share a message, a commit and an acknowledgement."""
 MAX_MESSAGE = 64 << 20
 """Bytes of a message from the controller."""
 WELCOME_SECONDS = 10.0
@@ -81,6 +83,7 @@ class Session:
         self._channel: seal.Channel | None = None
         self._heartbeat = 5.0
         self._last_sent = 0.0
+        self._window = 0.0
         self._last_heard = 0.0
         self._beat_due = False
         self._closing = False
@@ -208,7 +211,7 @@ class Session:
         loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
-            early = self._last_sent + WINDOW - loop.time()
+            early = self._last_sent + self._window - loop.time()
             if early > 0:
                 await asyncio.sleep(early)
             self._wake.clear()
@@ -218,6 +221,7 @@ class Session:
             body = message.SerializeToString()
             counter, mac = self._channel.seal(body)
             self._last_sent = loop.time()
+            self._window = min(WINDOW, WINDOW_PER_REPORT * len(message.reports))
             try:
                 await call.write(pb.Sealed(body=body, counter=counter, mac=mac))
             except (aio.AioRpcError, asyncio.InvalidStateError):
