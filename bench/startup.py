@@ -43,7 +43,7 @@ def commands(report: Report, jobs: int = 0) -> None:
 
 
 def cold(report: Report, jobs: int = 0) -> None:
-    """A fresh copy of the sources without byte code or kernels: takes jobs, and runs the first."""
+    """A fresh clone, without byte code of ours or kernels: takes jobs, and runs the first."""
     del jobs
     place = tempfile.mkdtemp(prefix="crane-cold-")
     home = os.path.join(place, "home")
@@ -52,12 +52,16 @@ def cold(report: Report, jobs: int = 0) -> None:
         subprocess.run(["git", "clone", "--quiet", source, f"{place}/checkout"], check=True)
         env = environment(home) | {
             "PYTHONPATH": f"{place}/checkout",
-            "PYTHONPYCACHEPREFIX": f"{place}/pycache",
             "XDG_CACHE_HOME": f"{place}/cache",
             "CRANE_NUMBA_CACHE": f"{place}/kernels",
         }
         begun = time.perf_counter()
-        words = [*command("python"), "-m", "cli.crane", "up", "--nodes", "1"]
+        crane = [
+            *command("python"),
+            "-c",
+            "import sys; from cli.crane import main; sys.exit(main())",
+        ]
+        words = [*crane, "up", "--nodes", "1"]
         up = subprocess.Popen(words, env=env, cwd=place, stdout=subprocess.DEVNULL)
         with Client(os.path.join(home, "cranectld.sock")) as client:
             job = describe(content=b"#!/bin/sh\n", output="/dev/null", chdir=place, env={})
@@ -66,8 +70,7 @@ def cold(report: Report, jobs: int = 0) -> None:
             client.wait([number], timeout=180)
             report.metric("first_job_s", time.perf_counter() - begun, "s")
         up.wait(timeout=60)
-        down = [*command("python"), "-m", "cli.crane", "down"]
-        subprocess.run(down, env=env, cwd=place, check=True, capture_output=True)
+        subprocess.run([*crane, "down"], env=env, cwd=place, check=True, capture_output=True)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
