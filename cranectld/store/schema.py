@@ -57,7 +57,8 @@ def sqlite_errors(path: str, doing: str) -> Iterator[None]:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
         name = getattr(error, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or not name:
+        # SQLITE_ERROR: our statements are right, so what they name has been damaged.
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or name in {"", "SQLITE_ERROR"}:
             raise corrupt(path, f"{error} ({doing})") from error
         raise StoreError(
             ErrorCode.SYSTEM,

@@ -43,7 +43,8 @@ class ScriptFile:
                     view = view[os.write(fd, view) :]
                 if os.geteuid() == 0:
                     os.fchown(fd, order.uid, order.gid)
-                os.fchmod(fd, 0o700)
+                # Root writes it again whatever the mode; an agent of its own user could not.
+                os.fchmod(fd, 0o500 if os.geteuid() == 0 else 0o700)
                 self._seen = _identity(os.fstat(fd))
             finally:
                 os.close(fd)

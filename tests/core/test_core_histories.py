@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crane.config.model import Limits, Timeouts
 from crane.jobspec import Gres
 from crane.session import EndCause, JobReleased, StepEnded, StepRequest, StepStarted
-from crane.states import ENDED
+from crane.states import ENDED, JobState
 from cranectld.core import commands as cmd
 from cranectld.core.apply import apply
 from cranectld.core.decide import decide
@@ -81,7 +81,7 @@ class World:
                 [{}, {}, {"min_nodes": 2}, {"exclusive": True}, {"gres": (Gres("gpu", "a100"),)}]
             ),
         }
-        past = (cmd.PastJob(target, -1, self.pick([5, 7]), 0, 1, 1),)
+        past = (cmd.PastJob(target, -1, self.pick([JobState.COMPLETED, JobState.FAILED]), 0, 1, 1),)
         jobs = (submission(**given),) * self.pick([1, 1, 3])
         return cmd.SubmitJobs(self.who(), jobs, past)
 

@@ -21,7 +21,7 @@ from crane.auth.key import create_key
 from crane.client import Client
 from crane.client.selection import Selection
 from crane.errors import CraneError
-from crane.states import JobState
+from crane.states import JobState, StepState
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 DEADLINE = 60.0
@@ -324,6 +324,13 @@ class Cluster:
 
     def becomes(self, job: int | str, state: str) -> None:
         until(lambda: self.state(job) == state, f"{job} to become {state}: {self.job(job)}")
+
+    def confirmed(self, job: int) -> None:
+        """Wait until the agent has confirmed the first process of a job's batch script."""
+        until(
+            lambda: self.job(job).steps[0].state is StepState.RUNNING,
+            f"the step of {job} to run: {self.job(job)}",
+        )
 
     def says(self, job: int | str, reason: str) -> None:
         until(lambda: self.reason(job) == reason, f"{job} to wait for {reason}: {self.job(job)}")

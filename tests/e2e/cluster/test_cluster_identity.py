@@ -121,6 +121,7 @@ def test_nobody_touches_anothers_job(cluster, users):
     running = alice.submit("sleep 900")
     held = alice.submit("true", "--hold")
     cluster.becomes(running, "RUNNING")
+    cluster.confirmed(running)
     before = {job: cluster.job(job) for job in (running, held)}
     refused = [
         ("ccancel", str(running)),
