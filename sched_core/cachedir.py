@@ -60,6 +60,7 @@ def use(root: str | os.PathLike[str] | None = None) -> Path:
     if _frozen:
         return _frozen[0]
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _check_owner(directory)
     os.environ["NUMBA_CACHE_DIR"] = str(directory)
     if "numba" in sys.modules:  # it reads its environment once, when imported
         sys.modules["numba"].config.reload_config()
@@ -71,6 +72,14 @@ def freeze() -> None:
     if not os.environ.get("NUMBA_CACHE_DIR", "").endswith(key()):
         use()
     _frozen.append(Path(os.environ["NUMBA_CACHE_DIR"]))
+
+
+def _check_owner(directory: Path) -> None:
+    """Kernels are machine code: refuse (PermissionError) a cache that others could have written."""
+    for place in (directory, directory.parent):
+        status = place.stat()
+        if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o022:
+            raise PermissionError(f"{place} belongs to another user or can be written by others")
 
 
 def mark_complete(directory: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -125,6 +126,11 @@ class Planner:
     def _prepare(self) -> bool:
         """Get compiled kernels, in a child process so that compiling never holds our GIL."""
         begun = time.monotonic()
+        try:
+            cachedir.use(self._cache_dir)
+        except OSError as error:
+            self._cache_dir = tempfile.mkdtemp(prefix="crane-numba-")
+            log.warning("no kernels can be kept (%s); compiling into %s", error, self._cache_dir)
         if not cachedir.is_complete(self._cache_dir):
             log.info("compiling the scheduling kernels (once per version)")
             command = [sys.executable, "-m", "sched_core.warmup", "--cache-dir", self._cache_dir]

@@ -13,7 +13,10 @@ import pytest
 
 from sched_core import cachedir
 
-ROOT = Path(os.environ.get(cachedir.VARIABLE) or Path(tempfile.gettempdir()) / "crane-test-kernels")
+ROOT = Path(
+    os.environ.get(cachedir.VARIABLE)
+    or Path(tempfile.gettempdir()) / f"crane-test-kernels-{os.getuid()}"
+)
 os.environ[cachedir.VARIABLE] = str(ROOT)
 if "NUMBA_DISABLE_JIT" not in os.environ:
     cachedir.use(ROOT)

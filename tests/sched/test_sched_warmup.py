@@ -107,3 +107,13 @@ def test_the_oracle_imports_neither_kernels_nor_tables() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sched_core")
     }
     assert ours == {"sched_core.codes", "sched_core.names", "sched_core.request"}
+
+
+def test_a_cache_that_others_can_write_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    code = f"from sched_core import cachedir; cachedir.use({str(shared)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "can be written by others" in done.stderr
