@@ -75,10 +75,13 @@ def freeze() -> None:
 
 
 def _check_owner(directory: Path) -> None:
-    """Kernels are machine code: refuse (PermissionError) a cache that others could have written."""
+    """Kernels are machine code: refuse (PermissionError) a cache that anybody could have written.
+
+    A group may write (umask 002, where each user has a group of his own).
+    """
     for place in (directory, directory.parent):
         status = place.stat()
-        if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o022:
+        if status.st_uid not in {0, os.geteuid()} or status.st_mode & 0o002:
             raise PermissionError(f"{place} belongs to another user or can be written by others")
 
 
