@@ -38,7 +38,7 @@ NOW = 1_000 * S
 UID = os.geteuid()
 USER = User(Account(UID, 5, "ann", "/home/ann", "/bin/sh", (5, 7)), "staff", b"HOME=/home/ann")
 BLOBS = (b"#!/bin/sh\n", b"PATH=/opt/bin\0HOME=/elsewhere\0LANG=C")
-SPEC: dict[str, Any] = {"work_dir": "/work/dir"}
+SPEC: dict[str, Any] = {"work_dir": "/home/ann/dir"}
 
 
 def order(job: int = 7, step: int = BATCH_STEP, spec: JobSpec | None = None, **given: Any) -> Any:
@@ -66,8 +66,8 @@ def env_of(result: LaunchOrder) -> dict[str, str]:
 def test_a_batch_step() -> None:
     result = made(end_time=NOW + 90 * S, kill_grace=9)
     assert (result.script, result.argv) == (BLOBS[0], ("a", "b c"))
-    assert (result.cwd, result.stdin, result.stderr) == ("/work/dir", NULL, "")
-    assert result.stdout == "/work/dir/crane-7.out"
+    assert (result.cwd, result.stdin, result.stderr) == ("/home/ann/dir", NULL, "")
+    assert result.stdout == "/home/ann/dir/crane-7.out"
     assert (result.limits.cpu, result.limits.memory) == (1500, 64)
     assert result.limits.pids > 0
     assert (result.time_limit, result.kill_grace) == (90.0, 9.0)
