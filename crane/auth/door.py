@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import stat
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from crane.errors import CraneError, ErrorCode
@@ -26,6 +28,12 @@ _UCRED = struct.Struct("iII")
 
 MAX_CONNECTIONS = 200
 """Of one user at a time; root and the daemon's own user may have more."""
+
+ACCEPT_PAUSE = 1.0
+"""Seconds the door takes nobody after the system had no descriptor or memory for one more."""
+
+_BACKLOG = 512
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Peer(NamedTuple):
@@ -56,58 +64,94 @@ class DoorServer:
         self._unary = unary
         self._streams = streams
         self._on_crash = on_crash
-        self._server: asyncio.Server | None = None
-        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._listening: socket.socket | None = None
+        self._serving: dict[asyncio.Task[None], socket.socket] = {}
         self._open: Counter[int] = Counter()
 
     async def start(self) -> None:
         """Listen. Raises CraneError if another daemon does already, or the place is no good."""
         remove_stale_socket(self._path)
-        old = os.umask(0o117)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            self._server = await asyncio.start_unix_server(self._connected, self._path, backlog=512)
+            listening.bind(self._path)
+            os.chmod(self._path, 0o666)  # noqa: S103 - all may knock; SO_PEERCRED says who did
+            listening.listen(_BACKLOG)
         except OSError as error:
+            listening.close()
             raise CraneError(
                 ErrorCode.SOCKET_UNUSABLE,
                 f"cannot listen on {self._path}: {error.strerror or error}",
                 "choose a shorter path in a directory this user can write",
             ) from error
-        finally:
-            os.umask(old)
-        os.chmod(self._path, 0o666)  # noqa: S103 - everybody may knock; SO_PEERCRED says who did
+        self._listening = listening
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     async def close(self) -> None:
         """Stop listening, drop the connections, remove the socket."""
-        if self._server is None:
+        if self._listening is None:
             return
-        self._server.close()
-        for task in list(self._tasks):
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
+        self._listening = None
+        for task in self._serving:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._serving, return_exceptions=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks[task] = None
-        sock: socket.socket = writer.get_extra_info("socket")
-        creds = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        peer = Peer(*_UCRED.unpack(creds))
-        self._open[peer.uid] += 1
+    # asyncio's own server loses what it has accepted but not yet handed over when it is closed;
+    # here a connection has its task, and the task its connection, from the first moment.
+
+    def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(_BACKLOG):
+            try:
+                taken, _address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                loop.remove_reader(listening)
+                loop.call_later(ACCEPT_PAUSE, self._accept_again, listening)
+                return
+            taken.setblocking(False)
+            creds = taken.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            peer = Peer(*_UCRED.unpack(creds))
+            if self._open[peer.uid] >= MAX_CONNECTIONS and peer.uid not in (0, os.geteuid()):
+                taken.close()  # one user must not take every descriptor the daemon may have
+                continue
+            self._open[peer.uid] += 1
+            task = loop.create_task(self._serve(peer, taken))
+            self._serving[task] = taken
+            task.add_done_callback(partial(self._served, peer))
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if listening is self._listening:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _served(self, peer: Peer, task: asyncio.Task[None]) -> None:
+        self._serving.pop(task).close()
+        self._open[peer.uid] -= 1
+        if not self._open[peer.uid]:
+            del self._open[peer.uid]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_crash("connection", error)
+
+    async def _serve(self, peer: Peer, taken: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=taken)
         try:
-            if self._open[peer.uid] > MAX_CONNECTIONS and peer.uid not in (0, os.geteuid()):
-                return  # one user must not take every descriptor the daemon may have
             while (request := await _read_request(reader)) is not None:
                 await self._answer(peer, request, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the client went away, or the daemon is closing
+        except ConnectionError:
+            pass  # the client went away
+        except asyncio.CancelledError:
+            writer.transport.abort()  # it may never read what is still to be sent
+            raise
         finally:
-            del self._tasks[task]
-            self._open[peer.uid] -= 1
-            if not self._open[peer.uid]:
-                del self._open[peer.uid]
             writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def _answer(self, peer: Peer, request: DoorRequest, out: asyncio.StreamWriter) -> None:
         reply = DoorReply(id=request.id)

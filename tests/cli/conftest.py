@@ -61,12 +61,6 @@ class FakeController:
         self._ready.set()
         await self._stop.wait()
         await server.close()
-        for _ in range(20):  # connections just being taken are closed in several turns of the loop
-            rest = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
-            await asyncio.sleep(0)
 
     def _decode(self, method: str, body: bytes) -> object:
         kind = getattr(control_pb2, f"{method}Request", None) or getattr(
