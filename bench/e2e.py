@@ -29,7 +29,7 @@ def throughput(report: Report, jobs: int = 0) -> None:
         spent = {n: round(s - cpu.get(n, 0.0), 2) for n, s in running.cpu_seconds().items()}
         refused = [answer for answer in answers if not isinstance(answer, int)]
         assert not refused, refused[0]
-        missing = [i for i in range(count) if not os.path.exists(f"{running.work}/{i}.out")]
+        missing = [i for i in ids if not os.path.exists(f"{running.work}/{i}.out")]
         assert not missing, f"{len(missing)} jobs left no output, the first is {missing[0]}"
         params = _in_force(running) | {"jobs": count, "cpu_s": spent}
         report.metric("jobs_per_s", count / took, "jobs/s", submit_s=round(submitted, 3), **params)
@@ -59,7 +59,7 @@ def latency(report: Report, jobs: int = 0) -> None:
 def _job(running: Cluster, number: int) -> NewJob:
     return describe(
         content=b"#!/bin/sh\n/bin/true # %d\n" % number,
-        output=f"{running.work}/{number}.out",
+        output=f"{running.work}/%j.out",
         chdir=running.work,
         job_name=f"true-{number}",
         env={"PATH": "/usr/bin:/bin"},

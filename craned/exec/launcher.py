@@ -25,7 +25,7 @@ from craned.exec import shim as shim_process
 from craned.exec import wire
 from craned.exec.cgroup import CgroupBackend, CgroupError, kill_quietly, open_backend
 from craned.exec.cgroup_none import become_subreaper
-from craned.exec.pacing import WINDOW, Pacer
+from craned.exec.pacing import WINDOW, Crowd, Pacer
 from craned.exec.pool import ShimPool, Worker
 from craned.exec.protocol import KEY, Cause, Kill, LaunchFailed, Started, key_of
 from craned.exec.spool import Spool
@@ -34,6 +34,8 @@ _IDLE_EXIT = 10.0
 """Seconds without craned and without a step after which a launcher leaves."""
 _LEAVE_SECONDS = 10.0
 _MAX_BACKLOG = 64 << 20
+_FLUSH = 0.02
+"""Seconds between two deliveries of reports to craned: on a busy host it is woken for several."""
 _BATCH = -1
 _MAX_TRIES = 3
 _FINAL = (wire.EXITED, wire.FAILED)
@@ -49,8 +51,12 @@ class Launcher(ShimPool):
         self._client: socket.socket | None = None
         self._incoming = wire.FrameBuffer()
         self._outgoing = bytearray()
+        self._flushed = 0.0
+        self._blocked = False
+        """Craned has not taken all of the last delivery."""
         self._stopping = False
-        self._pacer = Pacer(os.cpu_count() or 1)
+        cpus = os.cpu_count() or 1
+        self._pacer = Pacer(cpus, Crowd(cpus))
         self._quiet_since = time.monotonic()
         self._wake: tuple[int, int] | tuple[()] = ()
         """Both ends of the pipe that signals are written to."""
@@ -229,6 +235,7 @@ class Launcher(ShimPool):
             self._client = None
         self._incoming = wire.FrameBuffer()
         self._outgoing.clear()
+        self._blocked = False
         self._quiet_since = time.monotonic()
 
     def _from_craned(self) -> None:
@@ -262,9 +269,12 @@ class Launcher(ShimPool):
                     kill = Kill(key_of(packed), signal.SIGKILL, 0, Cause.CANCELLED)
                     self._forward(wire.KILL, kill.encode())
 
-    def _flush(self) -> None:
+    def _flush(self, *, at_once: bool = False) -> None:
         if self._client is None or not self._outgoing:
             return
+        if not (at_once or self._blocked) and self._flush_wait() > 0:
+            return
+        self._flushed = time.monotonic()
         try:
             sent = self._client.send(self._outgoing)
             del self._outgoing[:sent]
@@ -276,7 +286,8 @@ class Launcher(ShimPool):
         if len(self._outgoing) > _MAX_BACKLOG:
             self._drop_client()  # it can ask for everything again: the spool has it
             return
-        events = select.POLLIN | (select.POLLOUT if self._outgoing else 0)
+        self._blocked = bool(self._outgoing)
+        events = select.POLLIN | (select.POLLOUT if self._blocked else 0)
         self.poll.modify(self._client, events)
 
     # --- the loop ----------------------------------------------------------------------------------
@@ -313,8 +324,14 @@ class Launcher(ShimPool):
         if not data:
             self.lost(fd)
 
+    def _flush_wait(self) -> float:
+        """Seconds until reports may go to craned; not positive: now."""
+        return self._flushed + _FLUSH - time.monotonic()
+
     def _patience(self) -> int:
         """Milliseconds to wait for events; -1: for ever."""
+        if self._outgoing and self._client is not None and not self._blocked:
+            return max(0, int(self._flush_wait() * 1000)) + 1
         if self._pacer:
             return int(WINDOW * 1000)
         return 1000 if self._client is None or self._stopping or len(self.idle) > 1 else -1
@@ -341,7 +358,7 @@ class Launcher(ShimPool):
                     kill_quietly(worker.pid, signal.SIGKILL)  # stopped by somebody, and idle
         self.backend.remove_base()
         os.unlink(self.spool.launcher_address())
-        self._flush()
+        self._flush(at_once=True)
 
 
 _locks: dict[str, int] = {}

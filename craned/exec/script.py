@@ -18,7 +18,9 @@ class ScriptFile:
 
     Another script of the same user is written over the last one: a fresh file per job makes ext4
     search its bitmaps past every inode deleted in the last seconds, an eighth of all CPU time at
-    hundreds of jobs a second. Never for another user: whoever owned the file may still hold it open.
+    hundreds of jobs a second, and a file cut to nothing before it is written again is flushed to
+    disk when it is closed (auto_da_alloc, ext4(5)), 0.1 ms. Never for another user: whoever owned
+    the file may still hold it open.
     """
 
     __slots__ = ("_content", "_owner", "_path", "_seen")
@@ -41,6 +43,7 @@ class ScriptFile:
                 view = memoryview(order.script)
                 while view:
                     view = view[os.write(fd, view) :]
+                os.ftruncate(fd, len(order.script))
                 if os.geteuid() == 0:
                     os.fchown(fd, order.uid, order.gid)
                 # Root writes it again whatever the mode; an agent of its own user could not.
@@ -56,10 +59,10 @@ class ScriptFile:
         return self._path
 
     def _open(self, owner: tuple[int, int]) -> int:
-        """Descriptor of an empty file to write: the user's own last one, or a new one."""
+        """Descriptor of a file to write over: the user's own last one, or a new one."""
         if owner == self._owner:
             # A lease the user holds on it must not make root wait (O_NONBLOCK: fcntl(2), leases).
-            flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             try:
                 fd = os.open(self._path, flags)
             except OSError:
