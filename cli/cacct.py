@@ -36,6 +36,9 @@ Show jobs and their steps from the accounting tables: one's own since midnight, 
   -A, --accounts=LIST     of these accounts
   -q, --qos=LIST          of these qualities of service
   -N, --nodelist=LIST     on these nodes
+  -W, --wckeys=LIST       with these labels for reports
+      --reservation=LIST  in these reservations
+      --licenses=LIST     that asked for any of these licences
   -s, --state=LIST        in these states
   -S, --starttime=WHEN    that were there after this: now-2days, 2026-11-19, 14:00
   -E, --endtime=WHEN      and before this
@@ -67,6 +70,10 @@ OPTIONS = (
     Option("account", "", arguments.names, many=True),
     Option("qos", "q", arguments.names, many=True),
     Option("nodelist", "N", arguments.hosts, many=True),
+    Option("wckeys", "W", arguments.names, many=True),
+    Option("wckey", "", arguments.names, many=True),
+    Option("reservation", "", arguments.names, many=True),
+    Option("licenses", "", arguments.names, many=True),
     Option("state", "s", arguments.states, many=True),
     Option("starttime", "S", arguments.plain),
     Option("endtime", "E", arguments.plain),
@@ -161,6 +168,9 @@ def _selection(given: Given) -> Selection:
         qos=given.get("qos", ()),
         states=given.get("state", ()),
         nodes=given.get("nodelist", ()),
+        reservations=given.get("reservation", ()),
+        wckeys=given.get("wckeys", ()) + given.get("wckey", ()),
+        licences=given.get("licenses", ()),
     )
     return EVERYTHING if made.empty else made
 

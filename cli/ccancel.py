@@ -34,6 +34,8 @@ Cancel jobs, array tasks or steps: SIGTERM, and SIGKILL for what is left after a
   -A, --account=LIST     of these accounts
   -q, --qos=LIST         of these qualities of service
   -w, --nodelist=LIST    on these nodes
+  -R, --reservation=LIST in these reservations
+      --wckey=LIST       with these labels for reports
   -s, --signal=NAME      send this signal and no more: USR1, SIGTERM, 9
   -b, --batch            signal the batch script alone, not what it started
   -f, --full             accepted: all processes are signalled anyway
@@ -59,6 +61,8 @@ OPTIONS = (
     Option("account", "A", arguments.names, many=True),
     Option("qos", "q", arguments.names, many=True),
     Option("nodelist", "w", arguments.hosts, many=True),
+    Option("reservation", "R", arguments.names, many=True),
+    Option("wckey", "", arguments.names, many=True),
     Option("signal", "s", signals.parse_signal),
     Option("batch", "b"),
     Option("full", "f"),
@@ -121,6 +125,8 @@ def _selection(given: Given) -> Selection:
         qos=given.get("qos", ()),
         states=wanted,
         nodes=given.get("nodelist", ()),
+        reservations=given.get("reservation", ()),
+        wckeys=given.get("wckey", ()),
     )
     if filters.filtered and not wanted:
         # Filters choose among what lives: ended jobs that match are no failure.

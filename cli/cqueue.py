@@ -35,6 +35,9 @@ Show waiting and running jobs, all users' (one's own: --me).
   -w, --nodelist=LIST    on these nodes: n[1-4]
   -A, --account=LIST     of these accounts
   -q, --qos=LIST         of these qualities of service
+  -R, --reservation=LIST in these reservations
+  -L, --licenses=LIST    that ask for any of these licences
+      --wckey=LIST       with these labels for reports
   -S, --sort=LETTERS     order: -p,i (letters as in -o; - turns around); default P,t,-p
   -r, --array            a line for each waiting array task
       --start            when waiting jobs are expected to start
@@ -70,6 +73,9 @@ OPTIONS = (
     Option("nodelist", "w", arguments.hosts, many=True),
     Option("account", "A", arguments.names, many=True),
     Option("qos", "q", arguments.names, many=True),
+    Option("reservation", "R", arguments.names, many=True),
+    Option("licenses", "L", arguments.names, many=True),
+    Option("wckey", "", arguments.names, many=True),
     Option("sort", "S", arguments.plain),
     Option("array", "r"),
     Option("start"),
@@ -173,6 +179,9 @@ def _selection(given: Given) -> Selection:
         qos=given.get("qos", ()),
         states=tuple(dict.fromkeys(states)),
         nodes=given.get("nodelist", ()),
+        reservations=given.get("reservation", ()),
+        wckeys=given.get("wckey", ()),
+        licences=given.get("licenses", ()),
     )
     return EVERYTHING if selection.empty else selection
 

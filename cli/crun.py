@@ -189,18 +189,19 @@ def _request(
     made: Request, job: int, environ: Mapping[str, str], endpoint: str, ticket: bytes, mode: str
 ) -> bytes:
     """The request for the step; what is not given is the job's."""
-    from crane.client.newjob import pack_environment
+    from crane.client.newjob import own_umask, pack_environment
     from crane.wire import light
 
     part = made.spec.components[0]
     # The host adds the variables of job, step and task again, as they are for each of them.
     variables = environment.exported(made.spec.export, environ)
+    variables |= dict.fromkeys(environment.UMASK_NAMES, f"{own_umask():04o}")
     body: bytes = light.message("CreateStepRequest")(
         job_id=job,
         ntasks=part.ntasks,
         min_nodes=part.min_nodes,
         ntasks_per_node=part.ntasks_per_node,
-        cpus_per_task=part.cpus_per_task if _asks_cpus(made) else 0,
+        cpus_per_task=part.cpus_per_task if part.cpus_given else 0,
         nodelist=list(part.nodelist),
         exclude=list(part.exclude),
         name=made.name or os.path.basename(made.args[0]),
@@ -214,10 +215,6 @@ def _request(
         stdin_mode=mode,
     ).SerializeToString()
     return body
-
-
-def _asks_cpus(made: Request) -> bool:
-    return made.spec.components[0].cpus_per_task != 1000
 
 
 def _create(door: DoorTransport, body: bytes, job: int, ticket: bytes) -> Expected:

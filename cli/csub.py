@@ -8,7 +8,7 @@ import time
 
 from cli import command
 from crane import options, request, script
-from crane.client.newjob import from_request
+from crane.client.newjob import from_request, own_umask
 from crane.errors import CraneError, ErrorCode
 
 TYPE_CHECKING = False
@@ -96,6 +96,7 @@ def _job(given: options.Parsed) -> tuple[Request, NewJob]:
         work_dir=os.getcwd(),
         now_ns=time.time_ns(),
         submit_host=os.uname().nodename,
+        umask=own_umask(),
         script_name=name,
     )
     return made, from_request(made, content, os.environ, label)

@@ -18,13 +18,15 @@ SECONDS = 5.0
 _LOOK = 0.01
 
 
-def remove(home: str, root: str = ROOT) -> list[str]:
+def remove(home: str, root: str = ROOT, own: str | None = None) -> list[str]:
     """End what runs in groups of the cluster's agents and remove them; those that are left.
+
+    `own`: the group in the v2 tree that this process is in, `/a/b`; None: the one it is in.
 
     To be called when no process of the cluster lives: a living agent needs its groups. The groups
     are known by the identity of each node's spool, so that no other cluster's are touched.
     """
-    places = list(_groups(home, root))
+    places = list(_groups(home, root, _own() if own is None else own))
     deadline = time.monotonic() + SECONDS
     while places and time.monotonic() < deadline:
         for place in places:
@@ -35,9 +37,11 @@ def remove(home: str, root: str = ROOT) -> list[str]:
     return places
 
 
-def _groups(home: str, root: str) -> Iterator[str]:
-    """Directories of the agents' groups: of v2 at the top or below our own, of v1 in each tree."""
-    trees = [root, f"{root}{_own()}"]
+def _groups(home: str, root: str, own: str) -> Iterator[str]:
+    """Directories of the agents' groups: of v2 at the top or near our own, of v1 in each tree."""
+    trees = [root]
+    for part in own.strip("/").split("/"):
+        trees.append(f"{trees[-1]}/{part}")
     if os.path.isdir(root):
         trees += [entry.path for entry in os.scandir(root) if entry.is_dir()]
     for name in _nodes(home):
@@ -63,7 +67,7 @@ def _nodes(home: str) -> list[str]:
 
 
 def _own() -> str:
-    """Our own group in the v2 tree, where an ordinary user's agents make theirs; or nothing."""
+    """Our own group in the v2 tree; an ordinary user's agents make theirs in it or one above it."""
     try:
         with open("/proc/self/cgroup", encoding="utf-8") as file:
             return next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), "")

@@ -10,7 +10,7 @@ import threading
 
 from cli import command
 from crane.client import Client
-from crane.client.newjob import from_request
+from crane.client.newjob import from_request, own_umask
 from crane.errors import CraneError
 from crane.record import replace
 
@@ -36,7 +36,7 @@ def run_outside(made: Request, argv: Sequence[str]) -> int:
     token = os.urandom(4).hex()
     paths = [os.path.join(made.spec.work_dir, f".crun-{token}.{kind}") for kind in ("out", "err")]
     patterns = [path.replace("%", "%%") for path in paths]
-    spec = replace(made.spec, stdin="", stdout=patterns[0], stderr=patterns[1])
+    spec = replace(made.spec, stdin="", stdout=patterns[0], stderr=patterns[1], umask=own_umask())
     # In a job's PATH the look-alike `srun` comes first: this very command.
     content = f"#!/bin/sh\nexec srun {shlex.join(argv)}\n".encode("utf-8", "surrogateescape")
     name = made.name or os.path.basename(made.args[0])

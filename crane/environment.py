@@ -14,12 +14,15 @@ _JOB_VARIABLES = (
     "GPUS", "GTIDS", "HET_", "JOB", "LAUNCH_", "LOCALID", "MASTER_", "MEM_", "NNODES", "NODEID",
     "NODELIST", "NODE_ALIASES", "NPROCS", "NTASKS", "PRIO_PROCESS", "PROCID", "RESTART_COUNT",
     "SRUN_", "STEP", "SUBMIT_", "TASK", "THREADS_PER_CORE", "TOPOLOGY_", "TRES_PER_TASK",
-    "TIMELIMIT", "ATTEMPT",
+    "TIMELIMIT", "ATTEMPT", "UMASK",
 )  # fmt: skip
 """Beginnings, after CRANE_ or SLURM_, of what the scheduler sets inside a job.
 
 Everything else of those prefixes is the user's (CRANE_HOME, SLURM_TIME_FORMAT) and is kept.
 """
+
+UMASK_NAMES = ("CRANE_UMASK", "SLURM_UMASK")
+"""In octal: the mask of the submitter in a job, of the `crun` in a step (srun(1))."""
 
 _HINT = "write ALL, NONE, or a list like ALL,NAME,NAME=value"
 

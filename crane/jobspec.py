@@ -96,6 +96,8 @@ class Component:
     nodelist: tuple[str, ...] = ()
     """All of these nodes must be part of the allocation (sbatch(1), --nodelist)."""
     exclude: tuple[str, ...] = ()
+    cpus_given: bool = False
+    """Whether the user said how many CPUs a task has (jobs see SLURM_CPUS_PER_TASK only then)."""
 
 
 class OpenMode(IntEnum):
@@ -149,6 +151,10 @@ class JobSpec:
     """`n[@seconds]`, kept for topology-aware placement."""
     extra: str = ""
     """Free text for portals (JSON by convention)."""
+    submit_dir: str = ""
+    """Directory the job was submitted from; empty: not said, then the working directory."""
+    umask: int | None = None
+    """Of the submitter, 0 to 0o777; None: not said."""
 
 
 @dataclass(frozen=True, slots=True)

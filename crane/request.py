@@ -74,9 +74,10 @@ def build(
     work_dir: str,
     now_ns: int,
     submit_host: str = "",
+    umask: int | None = None,
     script_name: str = "",
 ) -> Request:
-    """The request of a command; `script_name` is the default name of the job.
+    """The request of a command given in `work_dir`; `script_name` is the job's default name.
 
     Raises CONFLICT for options that contradict each other, and what `--begin` and `--deadline`
     raise now that the moment they count from is known.
@@ -90,7 +91,8 @@ def build(
         raise _conflict("--wrap and a script exclude each other", "give one of them")
     if len(args) > MAX_ARGS:
         raise CraneError(ErrorCode.LIMIT_EXCEEDED, f"more than {MAX_ARGS} arguments")
-    spec = _spec(given, component, work_dir, now_ns, submit_host)
+    submitted = {"submit_dir": work_dir, "submit_host": submit_host, "umask": umask}
+    spec = _spec(given, component, now_ns, submitted)
     return Request(
         spec=spec,
         name=given.get("job_name") or ("wrap" if given.get("wrap") else script_name),
@@ -108,7 +110,7 @@ def _conflict(message: str, hint: str = "") -> CraneError:
 
 
 def _spec(
-    given: Mapping[str, Any], component: Component, work_dir: str, now_ns: int, submit_host: str
+    given: Mapping[str, Any], component: Component, now_ns: int, submitted: Mapping[str, Any]
 ) -> JobSpec:
     begin, deadline = (_instant(given, key, now_ns) for key in ("begin", "deadline"))
     limit, least = given.get("time_limit", 0), given.get("time_min", 0)
@@ -134,7 +136,7 @@ def _spec(
         nice=given.get("nice", 0),
         hold=given.get("hold", False),
         requeue=given.get("requeue"),
-        work_dir=_absolute(given.get("work_dir", ""), work_dir),
+        work_dir=_absolute(given.get("work_dir", ""), submitted["submit_dir"]),
         stdin=given.get("stdin", ""),
         stdout=given.get("stdout", ""),
         stderr=given.get("stderr", ""),
@@ -142,10 +144,10 @@ def _spec(
         signal=signals.format_warning(warning) if warning else "",
         mail_type=given.get("mail_type", ""),
         mail_user=given.get("mail_user", ""),
-        submit_host=submit_host,
         export=environment.validate(given.get("export", "ALL")),
         switches=given.get("switches", ""),
         extra=given.get("extra", ""),
+        **submitted,
     )
 
 
@@ -183,6 +185,7 @@ def _component(given: Mapping[str, Any], notices: list[str]) -> Component:
         ntasks=tasks,
         ntasks_per_node=per_node,
         cpus_per_task=given.get("cpus_per_task", 1000),
+        cpus_given="cpus_per_task" in given,
         mem_per_node=memory or 0,
         mem_per_cpu=given.get("mem_per_cpu", 0),
         gres=_gres(given, least, most, tasks, per_node),

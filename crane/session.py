@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from crane.jobspec import ArraySpec, Component, OpenMode, Submission
+from crane.jobspec import NO_BLOB, ArraySpec, BlobRef, Component, OpenMode, Submission
 from crane.record import dataclass, field
 
 
@@ -79,8 +79,10 @@ class StepRequest:
     nodelist: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     name: str = ""
-    argv: tuple[str, ...] = ()
-    environment: bytes = b""
+    argv: BlobRef = NO_BLOB
+    """Its command line: the arguments, each ended by NUL (`crane.wire.steps`)."""
+    environment: BlobRef = NO_BLOB
+    """NUL-separated NAME=value."""
     work_dir: str = ""
     endpoint: str = ""
     ticket: bytes = field(default=b"", repr=False)

@@ -96,6 +96,8 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: int | None = None
         self._to_send: list[pb.Report] = []
+        self._welcome: pb.Welcome | None = None
+        """Of a session in which the controller has not said yet that it has registered us."""
         self.forwards = Forwards(self._wake)
 
     def attach(self, launcher: LauncherClient, session: Session) -> None:
@@ -154,24 +156,25 @@ class Agent:
         message.running.extend(key_to_wire(key) for key in state.listed())
         return message
 
-    def welcomed(self, welcome: pb.Welcome, asked: int) -> None:
+    def welcomed(self, welcome: pb.Welcome) -> None:
         """A controller that holds the key has answered."""
         devices = tuple(device_from_wire(group) for group in welcome.devices)
         changed = devices != self._maker.devices
         self._maker.declare(welcome.cluster, devices)
-        self.tell(
-            Connected(
-                welcome.epoch,
-                welcome.stream,
-                int(welcome.lease * _SECOND),
-                welcome.lost_contact == "kill",
-                asked,
-            )
-        )
-        self.forwards.connected = self._state.connected
-        log.info("session %d with %s, epoch %d", welcome.stream, self._controller, welcome.epoch)
+        self._welcome = welcome
         if changed:
             self._declared(devices)
+
+    def _registered(self, welcome: pb.Welcome, sent: int) -> None:
+        """The controller has heard what was sent at that instant, after its Welcome. Only now the
+        terms hold: it may have counted a lease to its end before, and must never see it renewed by
+        a session that it does not know of.
+        """
+        kill = welcome.lost_contact == "kill"
+        lease_ns = int(welcome.lease * _SECOND)
+        self.tell(Connected(welcome.epoch, welcome.stream, lease_ns, kill, sent))
+        self.forwards.connected = self._state.connected
+        log.info("session %d with %s, epoch %d", welcome.stream, self._controller, welcome.epoch)
 
     def _declared(self, devices: tuple[DeviceGroup, ...]) -> None:
         """The controller's configuration has other device slots than ours: look at those."""
@@ -183,6 +186,9 @@ class Agent:
 
     def received(self, message: pb.ControllerMessage) -> None:
         """The next message of the session."""
+        if self._welcome is not None and message.heard:
+            welcome, self._welcome = self._welcome, None
+            self._registered(welcome, message.heard)
         stream = self._state.stream
         if message.heard:
             self.tell(Heard(stream, message.heard, int(message.lease * _SECOND)))
@@ -207,6 +213,7 @@ class Agent:
         del why
         self.forwards.lost()
         self._to_send.clear()
+        self._welcome = None
         if self._state.connected:
             self.tell(Disconnected(self._state.stream))
 

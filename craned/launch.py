@@ -6,15 +6,17 @@ The time this takes is paid by every job: what jobs have in common is made once 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
-from crane import arrayspec, signals
+from crane import arrayspec, environment, signals
 from crane.config.model import DeviceGroup
 from crane.errors import CraneError, ErrorCode
 from crane.filepattern import FileContext, default_pattern, expand
 from crane.hostlist import compress
-from crane.jobspec import NO_BLOB, BlobRef, OpenMode
+from crane.jobspec import NO_BLOB, BlobRef, JobSpec, OpenMode
 from crane.session import LaunchStep, NodeShare
+from crane.wire.steps import argv_from_blob
 from craned.accounts import User
 from craned.exec import environment as env
 from craned.exec.protocol import CONNECT, NULL, Key, LaunchOrder, StepLimits
@@ -23,8 +25,10 @@ from craned.hw.slots import SlotError, denied_files, slot_variables
 MAX_PIDS = 16_384
 """Processes and threads of one job on a host: a fork bomb must not take the host with it."""
 MAX_KEPT = 256
+DEFAULT_UMASK = 0o022
 _SECOND = 1_000_000_000
 _GPU = "gpu"
+_OCTAL = re.compile("[0-7]{1,6}")
 
 
 def _failed(message: str, hint: str = "") -> CraneError:
@@ -78,7 +82,7 @@ class LaunchMaker:
             )
         if order.request is None:
             return self._batch(order, blobs, user, now, leased)
-        return self._crun(order, user, now, leased)
+        return self._crun(order, blobs, user, now, leased)
 
     # --- the two kinds of steps ------------------------------------------------------------------
 
@@ -110,6 +114,7 @@ class LaunchMaker:
             stdout=files.path(stdout),
             stderr=files.path(spec.stderr) if spec.stderr else "",
             append=spec.open_mode is OpenMode.APPEND,
+            umask=_umask(spec),
             limits=StepLimits(cpu=share.cpus, memory=share.memory, pids=MAX_PIDS),
             time_limit=_time_left(order, now),
             kill_grace=float(order.kill_grace),
@@ -121,7 +126,9 @@ class LaunchMaker:
             leased=leased,
         )
 
-    def _crun(self, order: LaunchStep, user: User, now: int, leased: bool) -> LaunchOrder:
+    def _crun(
+        self, order: LaunchStep, blobs: Sequence[bytes], user: User, now: int, leased: bool
+    ) -> LaunchOrder:
         request, layout, spec = order.request, order.layout, order.submission.spec
         assert request is not None
         assert layout is not None
@@ -134,7 +141,8 @@ class LaunchMaker:
         step = _step_scope(order)
         ranks = step.ranks[place]
         variables = env.job_variables(job)
-        path = _variable(request.environment, b"PATH")
+        inherited = _blob(request.environment, blobs)
+        path = _variable(inherited, b"PATH")
         variables |= self._host_variables(order, node_id, path)
         variables |= env.step_variables(step) | env.step_host_variables(step, place)
         if request.cpus_per_task:
@@ -154,8 +162,9 @@ class LaunchMaker:
             gid=order.gid,
             cwd=request.work_dir or spec.work_dir or user.account.home,
             groups=user.account.groups,
-            argv=request.argv,
-            env=b"\0".join((user.login, request.environment, _encoded(variables))),
+            argv=argv_from_blob(_blob(request.argv, blobs)),
+            env=b"\0".join((user.login, inherited, _encoded(variables))),
+            umask=_step_umask(inherited, _umask(spec)),
             stdin=CONNECT if fed else NULL,
             stdout=CONNECT,
             stderr=CONNECT,
@@ -184,8 +193,8 @@ class LaunchMaker:
             return b"\0".join((user.login, inherited, common))
         shape = (
             order.uid, order.gid, order.user, user.group, order.partition, order.shares, order.addresses,
-            path, spec.account, spec.qos, spec.work_dir, spec.submit_host, order.component,
-            order.array is None, order.end_time == 0,
+            path, spec.account, spec.qos, spec.submit_dir, spec.submit_host, spec.umask,
+            order.component, order.array is None, order.end_time == 0,
         )  # fmt: skip
         kept = self._kept.get(shape)
         if kept is None:
@@ -198,7 +207,8 @@ class LaunchMaker:
     def _batch_variables(self, order: LaunchStep, user: User, node_id: int, path: str) -> bytes:
         variables = env.job_variables(self._job_scope(order, user))
         variables |= self._host_variables(order, node_id, path)
-        return _encoded(variables | env.batch_variables())
+        variables |= env.batch_variables(_umask(order.submission.spec))
+        return _encoded(variables)
 
     # --- their parts -----------------------------------------------------------------------------
 
@@ -241,7 +251,6 @@ class LaunchMaker:
         spec, component, shares = order.submission.spec, order.component, order.shares
         nodes = tuple([share.node for share in shares])
         gpus = sum(len(s.indices) for share in shares for s in share.slots if s.name == _GPU)
-        per_task = component.cpus_per_task
         return env.JobScope(
             job_id=order.key.job_id,
             name=order.submission.name,
@@ -258,10 +267,10 @@ class LaunchMaker:
             account=spec.account,
             qos=spec.qos,
             cluster=self._cluster,
-            submit_dir=spec.work_dir,
+            submit_dir=spec.submit_dir,
             submit_host=spec.submit_host,
             ntasks_per_node=component.ntasks_per_node,
-            cpus_per_task=whole_cpus(per_task) if per_task != 1000 else 0,
+            cpus_per_task=whole_cpus(component.cpus_per_task) if component.cpus_given else 0,
             mem_per_node=component.mem_per_node,
             mem_per_cpu=component.mem_per_cpu,
             gpus=gpus,
@@ -370,8 +379,23 @@ def _variable(data: bytes, name: bytes) -> str:
     return os.fsdecode(found[2].partition(b"\0")[0]) if found[1] else ""
 
 
+def _umask(spec: JobSpec) -> int:
+    return DEFAULT_UMASK if spec.umask is None else spec.umask & 0o777
+
+
+def _step_umask(inherited: bytes, jobs: int) -> int:
+    """The mask `crun` was called with, which it says in the step's environment; else the job's."""
+    told = _variable(inherited, environment.UMASK_NAMES[0].encode())
+    return int(told, 8) & 0o777 if _OCTAL.fullmatch(told) else jobs
+
+
 def _time_left(order: LaunchStep, now: int) -> float:
-    return max(0.0, (order.end_time - now) / _SECOND) if order.end_time else -1.0
+    """Seconds; negative: no limit. Never more than the whole limit, though the controller's clock may
+    have been set forward since this one was read for the first time.
+    """
+    if not order.end_time:
+        return -1.0
+    return max(0.0, (order.end_time - max(now, order.start_time)) / _SECOND)
 
 
 def _ticket(ticket: bytes) -> str:

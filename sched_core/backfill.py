@@ -341,7 +341,11 @@ def refuse(
     now: int,
     fifo: bool,
 ) -> None:
-    """Record `i` cannot start all its tasks: write why; if its turn has come, make it a head."""
+    """Record `i` cannot start all its tasks: write why; if its turn has come, make it a head.
+
+    It waits for resources if it is the first of a partition that could run there and does not fit;
+    behind such a one it waits for its turn, whether or not it would fit.
+    """
     shapes = req.shapes
     parts = req.parts
     row = queue.order[i]
@@ -356,12 +360,14 @@ def refuse(
         if fits:
             fits = fits_now(cluster, req, scratch, shape)
         remember(req, scratch, shape, fits, now, now + duration)
-    vacant = False
+    vacant, behind = 0, False
     for option in range(parts.shape[1]):
         part = parts[shape, option]
-        vacant |= part >= 0 and scratch.options[STATE, part] == 0
+        if part >= 0:
+            vacant += scratch.options[STATE, part] == 0
+            behind |= scratch.options[STATE, part] != 0
     when = FAR
-    if vacant and shapes[NO_HEAD, shape] == 0:
+    if vacant > 0 and shapes[NO_HEAD, shape] == 0:
         if fifo:
             when = block(cluster, req, timeline, scratch, shape, row, now)
         else:
@@ -369,8 +375,12 @@ def refuse(
         shapes[NO_HEAD, shape] = when == FAR
     if when < FAR:
         queue.records[V_PLANNED, i] = when
-    waits = shapes[FAIL_FROM, shape] > 0 and when == FAR
-    queue.records[V_CODE, i] = PRIORITY if waits else RESOURCES
+    for option in range(parts.shape[1]):
+        part = parts[shape, option]
+        vacant -= part >= 0 and scratch.options[STATE, part] == 0
+    first = vacant > 0 or not behind
+    leads = when < FAR or (first and shapes[FAIL_FROM, shape] == 0)
+    queue.records[V_CODE, i] = RESOURCES if leads else PRIORITY
 
 
 @inlined

@@ -11,9 +11,11 @@ class VerdictCode(IntEnum):
     STARTED = 0
     """All its tasks that may start do start by this plan."""
     PRIORITY = 1
-    """Behind others: it would fit now, or its turn did not come, and they go first."""
+    """Behind the first one of its partition that waits, which goes first; or it would fit now, on
+    what is promised to one of another partition."""
     RESOURCES = 2
-    """What is free now does not suffice, or it is the head that the others wait for."""
+    """The first of its partition, in queue order, for which what is free now does not suffice; the
+    others wait for it."""
     NODE_NOT_AVAIL = 3
     """Nodes that could host it exist, and too many of them are down, drained or failed."""
     NEVER = 4

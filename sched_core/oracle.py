@@ -389,6 +389,7 @@ class Pass:
             for p in request.partitions
             if not self.state.get(p) and self.earliest(request, p, False)[0] < NEVER
         ]
+        first = bool(vacant) or not any(self.state.get(p) for p in request.partitions)
         when, partition = self.soonest(request, not self.fifo, vacant)
         if vacant and self.fifo:
             for name in vacant:
@@ -401,8 +402,8 @@ class Pass:
             self.state.update(dict.fromkeys(vacant, 2))
         if when < NEVER:
             out.planned[job.job_id] = when
-        waits = fits and when == NEVER
-        out.code[job.job_id] = VerdictCode.PRIORITY if waits else VerdictCode.RESOURCES
+        leads = when < NEVER or (first and not fits)
+        out.code[job.job_id] = VerdictCode.RESOURCES if leads else VerdictCode.PRIORITY
 
     def run(self, jobs: list[Job]) -> Outcome:
         """The whole pass."""

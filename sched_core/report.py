@@ -7,6 +7,7 @@ from sched_core.timeline import earliest, sort_starts
 from sched_core.verdict import PRIORITY, RESOURCES, STARTED, survey
 from sched_core.views import (
     EARLIEST,
+    FAIL_FROM,
     FAR,
     FITTING_NOW,
     J_SHAPE,
@@ -61,8 +62,9 @@ def finish(
 ) -> None:
     """Write every record's numbers and planned start. O(records + surveys + estimates in budget).
 
-    A record behind a head is planned no earlier than the head: the later of its own earliest start
-    and the first promise made in its partitions.
+    A record that fits and is behind a head is planned no earlier than the head: the later of its
+    own earliest start and the first promise made in its partitions. One that does not fit may be
+    backfilled sooner, when something is released.
     """
     shapes = req.shapes
     parts = req.parts
@@ -85,7 +87,9 @@ def finish(
             continue
         if code > 0 and (records[V_CODE, i] == RESOURCES or records[V_CODE, i] == PRIORITY):
             records[V_CODE, i] = code
-        if code > 0 or records[V_CODE, i] == RESOURCES:
+        fits = records[V_CODE, i] == PRIORITY and shapes[FAIL_FROM, shape] > 0
+        lacks = records[V_CODE, i] == RESOURCES or (records[V_CODE, i] == PRIORITY and not fits)
+        if code > 0 or lacks:
             records[V_SHORT, i] = shapes[SHORT, shape]
         if records[V_PLANNED, i] >= 0 or code > 0:
             continue
@@ -98,7 +102,7 @@ def finish(
                 part = parts[shape, option]
                 if part >= 0:
                     ahead = min(ahead, options[PROMISE, part])
-            if ahead < FAR and records[V_CODE, i] == PRIORITY:
+            if ahead < FAR and fits:
                 when = max(when, ahead)
             records[V_PLANNED, i] = when
     for i in range(records.shape[1]):

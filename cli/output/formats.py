@@ -30,12 +30,12 @@ class Field:
     fit: bool = False
     """As wide as the widest value of the table."""
 
-    def laid_out(self, text: str) -> str:
-        """The value padded and cut to the column."""
+    @property
+    def template(self) -> str:
+        """The column for the operator `%`, which pads and cuts the value."""
         if not self.size:
-            return text
-        cut = text[: self.size]
-        return cut.rjust(self.size) if self.right else cut.ljust(self.size)
+            return "%s"
+        return f"%{self.size}.{self.size}s" if self.right else f"%-{self.size}.{self.size}s"
 
 
 Piece = Field | str
@@ -110,13 +110,6 @@ def fitted(pieces: Sequence[Piece], rows: Sequence[Mapping[str, str]]) -> tuple[
     return tuple(done)
 
 
-def line(pieces: Iterable[Piece], value: Callable[[str], str]) -> str:
-    """One line; `value` gives the text of a letter."""
-    return "".join(
-        piece if isinstance(piece, str) else piece.laid_out(value(piece.letter)) for piece in pieces
-    )
-
-
 def lines(
     pieces: Sequence[Piece],
     rows: Iterable[Callable[[str], str]],
@@ -128,7 +121,12 @@ def lines(
         rows = list(rows)
         texts = [{letter: row(letter) for letter in used} for row in rows]
         pieces = fitted(pieces, texts if titles is None else [dict(titles), *texts])
+    # A template of the literals and one function: a long table is nothing but calls of it.
+    template = "".join(
+        piece.replace("%", "%%") if isinstance(piece, str) else piece.template for piece in pieces
+    )
+    letters = [field.letter for field in fields(pieces)]
     if titles is not None:
-        yield line(pieces, titles.__getitem__)
+        yield template % tuple([titles[letter] for letter in letters])
     for row in rows:
-        yield line(pieces, row)
+        yield template % tuple([row(letter) for letter in letters])

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from crane.errors import CraneError, ErrorCode
 from crane.v1.door_pb2 import DoorReply, DoorRequest
 from crane.wire.errors import to_wire
-from crane.wire.frames import LENGTH, MAX_FRAME, frame
+from crane.wire.frames import LENGTH, MAX_REQUEST, frame
 
 _UCRED = struct.Struct("iII")
 
@@ -58,12 +58,17 @@ class DoorServer:
         unary: Mapping[str, Unary],
         streams: Mapping[str, Stream],
         on_crash: Crash,
+        longest: int = MAX_REQUEST,
     ) -> None:
-        """`on_crash` is told of exceptions that are no CraneError; the client sees INTERNAL."""
+        """`on_crash` is told of exceptions that are no CraneError; the client sees INTERNAL.
+
+        `longest`: bytes of a request; a longer one is refused unread, and its connection closed.
+        """
         self._path = path
         self._unary = unary
         self._streams = streams
         self._on_crash = on_crash
+        self._longest = longest
         self._listening: socket.socket | None = None
         self._serving: dict[asyncio.Task[None], socket.socket] = {}
         self._open: Counter[int] = Counter()
@@ -141,8 +146,11 @@ class DoorServer:
     async def _serve(self, peer: Peer, taken: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=taken)
         try:
-            while (request := await _read_request(reader)) is not None:
+            while (request := await _read_request(reader, self._longest)) is not None:
                 await self._answer(peer, request, writer)
+        except CraneError as error:
+            reply = DoorReply(error=to_wire(error.code.name, error.message, error.hint))
+            writer.write(frame(reply.SerializeToString()))
         except ConnectionError:
             pass  # the client went away
         except asyncio.CancelledError:
@@ -182,15 +190,24 @@ class DoorServer:
         await out.drain()
 
 
-async def _read_request(reader: asyncio.StreamReader) -> DoorRequest | None:
-    """Next request; None at the end, or when what came is no frame of ours."""
+async def _read_request(reader: asyncio.StreamReader, longest: int) -> DoorRequest | None:
+    """Next request; None at the end, or when what came is no frame of ours.
+
+    Raises LIMIT_EXCEEDED for one of more bytes than `longest`, which are left unread.
+    """
     try:
         (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-        if length > MAX_FRAME:
-            return None
+        if length > longest:
+            raise CraneError(
+                ErrorCode.LIMIT_EXCEEDED,
+                f"the request has {length} bytes; at most {longest} are allowed",
+                "send less at a time",
+            )
         return DoorRequest.FromString(await reader.readexactly(length))
     except asyncio.IncompleteReadError:
         return None
+    except CraneError:
+        raise
     except Exception as error:
         if type(error).__name__ == "DecodeError":
             return None

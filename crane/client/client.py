@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     Jobs = Selection | Iterable[int | str | JobSelector]
     NodeAction = Literal["drain", "resume", "down", "fail", "absent"]
 
-LONG_ANSWER = 150_000
-"""Bytes above which an answer is decoded by google.protobuf, whose import is then worth it."""
-
 _NODE_ACTIONS = {"drain": 1, "resume": 2, "down": 3, "fail": 4, "absent": 5}
 
 
@@ -166,7 +163,7 @@ class Client:
         )
         for reply in pages:
             self.answered_at = reply.now
-            yield from self._job_rows(reply)
+            yield from decode.jobs(reply.jobs)
 
     def rows(self, selection: Jobs) -> tuple[list[model.JobInfo], int]:
         """All matching jobs and the log's sequence that the first page of the answer reflects."""
@@ -174,7 +171,7 @@ class Client:
         seq = 0
         for reply in self._pages("ListJobs", selection, 0):
             seq = seq or reply.seq
-            rows += self._job_rows(reply)
+            rows += decode.jobs(reply.jobs)
         return rows, seq
 
     def job(self, job: int | str) -> model.JobInfo:
@@ -198,7 +195,7 @@ class Client:
             "ListHistory", selection, page_size, since=since, until=until, steps=steps
         )
         for reply in pages:
-            yield from self._job_rows(reply)
+            yield from decode.jobs(reply.jobs)
 
     def explain(self, job: int, task: int = -1) -> model.Explanation:
         """Why a job waits."""
@@ -285,10 +282,6 @@ class Client:
             raise
 
     def _decode(self, name: str, body: bytes) -> Any:
-        if len(body) > LONG_ANSWER:
-            from crane.client.generated import messages  # noqa: PLC0415
-
-            return getattr(messages(), name).FromString(body)
         try:
             return light.message(name).FromString(body)
         except light.DecodeError as error:
@@ -309,11 +302,6 @@ class Client:
         selector = to_message(light, _selection(jobs))
         request = light.message("ChangeJobsRequest")(selector=selector, **change)
         return self._change("ChangeJobs", request)
-
-    def _job_rows(self, reply: Any) -> list[model.JobInfo]:
-        # Only google.protobuf's messages are quicker to encode than to take apart.
-        specs: dict[bytes, Any] | None = None if isinstance(reply, light.Message) else {}
-        return [decode.job(job, specs) for job in reply.jobs]
 
     def _pages(self, method: str, jobs: Jobs, page_size: int, **more: Any) -> Iterator[Any]:
         selector = to_message(light, _selection(jobs))

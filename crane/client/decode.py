@@ -6,6 +6,8 @@ UNKNOWN, NONE, PENDING; a query should not fail because of it.
 
 from __future__ import annotations
 
+from _operator import attrgetter, itemgetter  # without the underscore: a file more to read
+
 from crane.client import model
 from crane.client.transport import error_of
 from crane.jobspec import (
@@ -24,19 +26,22 @@ from crane.states import JobState, NodeState, Reason, StepState
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from enum import IntEnum
     from typing import Any, TypeVar
+
+    from crane.wire import light
 
     E = TypeVar("E", bound=IntEnum)
 
 _SPEC = (
     "account", "qos", "reservation", "comment", "wckey", "time_limit", "time_min", "begin",
     "deadline", "nice", "hold", "work_dir", "stdin", "stdout", "stderr", "signal", "mail_type",
-    "mail_user", "submit_host", "export", "switches", "extra",
+    "mail_user", "submit_host", "export", "switches", "extra", "submit_dir",
 )  # fmt: skip
 _COMPONENT = (
     "min_nodes", "max_nodes", "ntasks", "ntasks_per_node", "cpus_per_task", "mem_per_node",
-    "mem_per_cpu", "exclusive", "features",
+    "mem_per_cpu", "exclusive", "features", "cpus_given",
 )  # fmt: skip
 _JOB = (
     "job_id", "array_job_id", "array_task", "name", "user", "uid", "gid", "reason_text", "priority",
@@ -68,6 +73,17 @@ def _pick(message: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(message, name) for name in names}
 
 
+_job_fields = attrgetter(*_JOB)
+_MADE = (
+    "state", "reason", "spec", "array", "allocation", "steps", "args", "dependency", "time_limit",
+    "task_states",
+)  # fmt: skip
+_in_order = itemgetter(*map((*_JOB, *_MADE).index, model.JobInfo.__match_args__))
+"""Values of _JOB and _MADE as JobInfo's arguments: giving forty by name costs more than the rest."""
+_states = {int(member): member for member in JobState}
+_reasons = {int(member): member for member in Reason}
+
+
 def _member(kind: type[E], number: int, other: E) -> E:
     try:
         return kind(number)
@@ -77,12 +93,12 @@ def _member(kind: type[E], number: int, other: E) -> E:
 
 def state(number: int) -> JobState:
     """A job's state."""
-    return _member(JobState, number, JobState.PENDING)
+    return _states.get(number, JobState.PENDING)
 
 
 def reason(number: int) -> Reason:
     """A reason."""
-    return _member(Reason, number, Reason.NONE)
+    return _reasons.get(number, Reason.NONE)
 
 
 def node_state(number: int) -> NodeState:
@@ -129,6 +145,7 @@ def spec(message: Any) -> JobSpec:
         licences=tuple((item.name, item.count) for item in message.licences),
         priority=message.priority if message.HasField("priority") else -1,
         requeue=message.requeue if message.HasField("requeue") else None,
+        umask=message.umask if message.HasField("umask") else None,
         open_mode=_member(OpenMode, message.open_mode, OpenMode.TRUNCATE),
         **_pick(message, _SPEC),
     )
@@ -147,28 +164,45 @@ def _step(message: Any) -> model.StepInfo:
     )
 
 
-def job(message: Any, specs: dict[bytes, JobSpec] | None = None) -> model.JobInfo:
-    """A job; `specs` collects the descriptions met so far, which many jobs share."""
-    described: JobSpec
-    if specs is None:
-        described = spec(message.spec)
-    else:
-        encoded = message.spec.SerializeToString()
-        found = specs.get(encoded)
-        described = specs[encoded] = spec(message.spec) if found is None else found
-    return model.JobInfo(
-        state=state(message.state),
-        array=array(message.array) if message.HasField("array") else None,
-        spec=described,
-        reason=reason(message.reason),
-        allocation=tuple(_share(share) for share in message.allocation),
-        steps=tuple(_step(step) for step in message.steps),
-        args=tuple(message.args),
-        dependency=dependency(message.dependency) if message.HasField("dependency") else None,
-        time_limit=message.time_limit or UNLIMITED,
-        task_states={state(key): count for key, count in sorted(message.task_states.items())},
-        **_pick(message, _JOB),
+def jobs(messages: Sequence[light.Message]) -> list[model.JobInfo]:
+    """The jobs of one answer: parts that are one object there, many jobs share here too."""
+    known: dict[int, Any] = {}
+    return [
+        job(
+            message,
+            _once(known, spec, message.spec),
+            tuple([_once(known, _share, share) for share in message.allocation]),
+        )
+        for message in messages
+    ]
+
+
+def _once(known: dict[int, Any], made: Callable[[Any], Any], part: light.Message) -> Any:
+    """What `part` becomes; `known` by the identity of parts, all of which live meanwhile."""
+    found = known.get(id(part))
+    if found is None:
+        found = known[id(part)] = made(part)
+    return found
+
+
+def job(
+    message: Any, described: JobSpec | None = None, held: tuple[model.ShareInfo, ...] | None = None
+) -> model.JobInfo:
+    """A job; its description and what it holds may have been decoded already."""
+    values = (
+        *_job_fields(message),
+        state(message.state),
+        reason(message.reason),
+        spec(message.spec) if described is None else described,
+        array(message.array) if message.HasField("array") else None,
+        tuple(map(_share, message.allocation)) if held is None else held,
+        tuple(map(_step, message.steps)) if message.steps else (),
+        tuple(message.args),
+        dependency(message.dependency) if message.HasField("dependency") else None,
+        message.time_limit or UNLIMITED,
+        {state(key): count for key, count in sorted(message.task_states.items())},
     )
+    return model.JobInfo(*_in_order(values))
 
 
 def node(message: Any) -> model.NodeInfo:

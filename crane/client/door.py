@@ -10,7 +10,7 @@ from collections import deque
 from crane.client.transport import ConnectionLostError, raise_error
 from crane.errors import CraneError, ErrorCode
 from crane.wire import light
-from crane.wire.frames import LENGTH, MAX_FRAME, frame
+from crane.wire.frames import LENGTH, MAX_FRAME, MAX_REQUEST, frame
 
 TYPE_CHECKING = False
 
@@ -77,10 +77,10 @@ class DoorTransport:
         self._next_id += 1
         request = light.message("DoorRequest")(id=self._next_id, method=method, body=body)
         data = frame(request.SerializeToString())
-        if len(data) > MAX_FRAME:
+        if len(data) > MAX_REQUEST:
             raise CraneError(
                 ErrorCode.LIMIT_EXCEEDED,
-                f"the request has {len(data)} bytes; at most {MAX_FRAME} are allowed",
+                f"the request has {len(data)} bytes; at most {MAX_REQUEST} are allowed",
                 "send less at a time",
             )
         self._socket.settimeout(CALL_TIMEOUT)

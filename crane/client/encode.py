@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _SAME = (
     "account", "qos", "reservation", "comment", "wckey", "time_limit", "time_min", "begin",
     "deadline", "nice", "hold", "work_dir", "stdin", "stdout", "stderr", "signal", "mail_type",
-    "mail_user", "submit_host", "export", "switches", "extra",
+    "mail_user", "submit_host", "export", "switches", "extra", "submit_dir",
 )  # fmt: skip
 _COMPONENT = (
     "min_nodes", "max_nodes", "ntasks", "ntasks_per_node", "cpus_per_task", "mem_per_node",
-    "mem_per_cpu", "exclusive", "features",
+    "mem_per_cpu", "exclusive", "features", "cpus_given",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def spec(pb: Any, value: JobSpec) -> Any:
         open_mode=int(value.open_mode),
         priority=value.priority if value.priority >= 0 else None,
         requeue=value.requeue,
+        umask=value.umask,
         **{name: getattr(value, name) for name in _SAME},
     )
 

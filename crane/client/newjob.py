@@ -71,6 +71,7 @@ def describe(
         work_dir=os.getcwd(),
         now_ns=time.time_ns() if now_ns is None else now_ns,
         submit_host=os.uname().nodename,
+        umask=own_umask(),
         script_name=name,
     )
     return from_request(made, content, environ, label)
@@ -88,6 +89,16 @@ def from_request(made: Request, content: bytes, environ: Mapping[str, str], comm
         dependency=made.dependency,
         command=command,
     )
+
+
+def own_umask() -> int:
+    """The mask of this process, without changing it for a moment under its other threads."""
+    status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        told = os.read(status, 512)
+    finally:
+        os.close(status)
+    return int(told.partition(b"\nUmask:")[2].split(None, 1)[0], 8)
 
 
 def pack_environment(variables: Mapping[str, str]) -> bytes:

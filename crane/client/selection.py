@@ -31,6 +31,10 @@ class Selection:
     states: tuple[JobState, ...] = ()
     nodes: tuple[str, ...] = ()
     all: bool = False
+    reservations: tuple[str, ...] = ()
+    wckeys: tuple[str, ...] = ()
+    licences: tuple[str, ...] = ()
+    """By name: jobs that ask for any of them."""
 
     @property
     def empty(self) -> bool:
@@ -40,8 +44,11 @@ class Selection:
     @property
     def filtered(self) -> bool:
         """Whether it has filters."""
-        filters = (self.users, self.names, self.partitions, self.accounts, self.qos, self.states)
-        return any(filters) or bool(self.nodes)
+        filters = (
+            self.users, self.names, self.partitions, self.accounts, self.qos, self.states,
+            self.nodes, self.reservations, self.wckeys, self.licences,
+        )  # fmt: skip
+        return any(filters)
 
 
 EVERYTHING = Selection(all=True)
@@ -77,5 +84,8 @@ def to_message(pb: Any, selection: Selection) -> Any:
         qos=list(selection.qos),
         states=[int(state) for state in selection.states],
         nodes=list(selection.nodes),
+        reservations=list(selection.reservations),
+        wckeys=list(selection.wckeys),
+        licences=list(selection.licences),
         all=selection.all,
     )

@@ -143,6 +143,8 @@ class ControllerConfig:
     state_dir: str = "/var/lib/crane/controller"
     socket: str = "/run/crane/cranectld.sock"
     key_file: str = "/etc/crane/cluster.key"
+    keep_log: bool = True
+    """False: what the older of the snapshots covers is removed from the log."""
 
 
 @dataclass(frozen=True, slots=True)

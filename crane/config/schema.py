@@ -80,8 +80,8 @@ LIMITS = (
         1,
         1_000_000_000,
     ),
-    Key("max_script", "int", "Largest script in bytes.", 64, 1 << 30),
-    Key("max_environment", "int", "Largest environment of a job in bytes.", 1_024, 1 << 30),
+    Key("max_script", "int", "Largest script in bytes.", 64, 16 << 20),
+    Key("max_environment", "int", "Largest environment of a job in bytes.", 1_024, 16 << 20),
     Key("max_batch", "int", "Most jobs in one submission message.", 1, 1_000_000),
     Key("max_requeue", "int", "How often a job is run again before it is held.", 0, 10_000),
 )
@@ -126,6 +126,13 @@ CONTROLLER = (
     Key("state_dir", "path", "Directory of the log and the snapshots."),
     Key("socket", "socket", "Local door: the socket commands on this host use."),
     Key("key_file", "path", "The cluster's key, readable by its owner only."),
+    Key(
+        "keep_log",
+        "bool",
+        "Whether the log is kept from its first event. With `false` it is kept from the older of "
+        "two snapshots on: accounting stays, but cannot be made anew, nor events be followed from "
+        "further back.",
+    ),
 )
 AGENT = (
     Key("controller", "endpoint", "Where the controller listens."),

@@ -147,7 +147,10 @@ global___Inventory = Inventory
 
 @typing.final
 class Hello(google.protobuf.message.Message):
-    """First frame of a session, both ways."""
+    """First frame of a session, both ways. It may have been held up in the network for long: nothing
+    follows from it but a Welcome. The agent answers that at once with an AgentMessage (an empty one if
+    it has nothing to say), which only an agent that is there now can seal; then it is registered.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -204,6 +207,8 @@ global___Hello = Hello
 
 @typing.final
 class Welcome(google.protobuf.message.Message):
+    """The agent goes by it (lease, lost_contact) when its first AgentMessage is answered with `heard`."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     NONCE_FIELD_NUMBER: builtins.int
@@ -523,7 +528,7 @@ class ControllerMessage(google.protobuf.message.Message):
 
     @property
     def blobs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
-        """scripts and environments, referred to by the orders' indices"""
+        """Scripts, command lines and environments, referred to by the orders' indices."""
 
     def __init__(
         self,
@@ -605,13 +610,14 @@ class LaunchStep(google.protobuf.message.Message):
     COMPONENT_FIELD_NUMBER: builtins.int
     RESERVATION_FIELD_NUMBER: builtins.int
     CRUN_FIELD_NUMBER: builtins.int
+    UMASK_FIELD_NUMBER: builtins.int
     uid: builtins.int
     gid: builtins.int
     user: builtins.str
     """as the controller knows it; the agent resolves groups itself"""
     name: builtins.str
     script: builtins.int
-    """1 + index into blobs; 0: `argv` is run"""
+    """1 + index into blobs; 0: `crun.argv` is run"""
     environment: builtins.int
     """1 + index into blobs"""
     work_dir: builtins.str
@@ -635,6 +641,8 @@ class LaunchStep(google.protobuf.message.Message):
     submit_host: builtins.str
     start_time: builtins.int
     reservation: builtins.str
+    umask: builtins.int
+    """of the submitter"""
     @property
     def key(self) -> global___StepKey: ...
     @property
@@ -691,9 +699,11 @@ class LaunchStep(google.protobuf.message.Message):
         component: crane.v1.types_pb2.Component | None = ...,
         reservation: builtins.str = ...,
         crun: global___StepLaunch | None = ...,
+        umask: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["array", b"array", "component", b"component", "crun", b"crun", "key", b"key"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["account", b"account", "addresses", b"addresses", "allocation", b"allocation", "args", b"args", "array", b"array", "array_job_id", b"array_job_id", "array_task", b"array_task", "component", b"component", "crun", b"crun", "end_time", b"end_time", "environment", b"environment", "gid", b"gid", "key", b"key", "kill_grace", b"kill_grace", "name", b"name", "open_mode", b"open_mode", "partition", b"partition", "qos", b"qos", "reservation", b"reservation", "restarts", b"restarts", "script", b"script", "signal", b"signal", "start_time", b"start_time", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "submit_dir", b"submit_dir", "submit_host", b"submit_host", "uid", b"uid", "user", b"user", "work_dir", b"work_dir"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_umask", b"_umask", "array", b"array", "component", b"component", "crun", b"crun", "key", b"key", "umask", b"umask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_umask", b"_umask", "account", b"account", "addresses", b"addresses", "allocation", b"allocation", "args", b"args", "array", b"array", "array_job_id", b"array_job_id", "array_task", b"array_task", "component", b"component", "crun", b"crun", "end_time", b"end_time", "environment", b"environment", "gid", b"gid", "key", b"key", "kill_grace", b"kill_grace", "name", b"name", "open_mode", b"open_mode", "partition", b"partition", "qos", b"qos", "reservation", b"reservation", "restarts", b"restarts", "script", b"script", "signal", b"signal", "start_time", b"start_time", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "submit_dir", b"submit_dir", "submit_host", b"submit_host", "uid", b"uid", "umask", b"umask", "user", b"user", "work_dir", b"work_dir"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_umask", b"_umask"]) -> typing.Literal["umask"] | None: ...
 
 global___LaunchStep = LaunchStep
 
@@ -703,7 +713,6 @@ class StepLaunch(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    ARGV_FIELD_NUMBER: builtins.int
     ENDPOINT_FIELD_NUMBER: builtins.int
     TICKET_FIELD_NUMBER: builtins.int
     NTASKS_FIELD_NUMBER: builtins.int
@@ -716,6 +725,7 @@ class StepLaunch(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     WORK_DIR_FIELD_NUMBER: builtins.int
     NTASKS_PER_NODE_FIELD_NUMBER: builtins.int
+    ARGV_FIELD_NUMBER: builtins.int
     endpoint: builtins.str
     """host:port where crun listens"""
     ticket: builtins.bytes
@@ -733,8 +743,8 @@ class StepLaunch(google.protobuf.message.Message):
     work_dir: builtins.str
     ntasks_per_node: builtins.int
     """0: not asked for"""
-    @property
-    def argv(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    argv: builtins.int
+    """1 + index into blobs: the arguments, each ended by NUL"""
     @property
     def nodes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
@@ -742,7 +752,6 @@ class StepLaunch(google.protobuf.message.Message):
     def __init__(
         self,
         *,
-        argv: collections.abc.Iterable[builtins.str] | None = ...,
         endpoint: builtins.str = ...,
         ticket: builtins.bytes = ...,
         ntasks: builtins.int = ...,
@@ -755,6 +764,7 @@ class StepLaunch(google.protobuf.message.Message):
         name: builtins.str = ...,
         work_dir: builtins.str = ...,
         ntasks_per_node: builtins.int = ...,
+        argv: builtins.int = ...,
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["argv", b"argv", "cpus_per_task", b"cpus_per_task", "endpoint", b"endpoint", "name", b"name", "nodes", b"nodes", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node", "overlap", b"overlap", "rendezvous", b"rendezvous", "stdin_mode", b"stdin_mode", "tasks_per_node", b"tasks_per_node", "ticket", b"ticket", "work_dir", b"work_dir"]) -> None: ...
 

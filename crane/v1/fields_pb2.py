@@ -43,6 +43,7 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (10, 'features', 't', '1'),
         (11, 'nodelist', 't', '*'),
         (12, 'exclude', 't', '*'),
+        (13, 'cpus_given', 'b', '1'),
     ),
     'Licence': (
         (1, 'name', 't', '1'),
@@ -77,6 +78,8 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (26, 'export', 't', '1'),
         (27, 'switches', 't', '1'),
         (28, 'extra', 't', '1'),
+        (29, 'submit_dir', 't', '1'),
+        (30, 'umask', 'u', '?'),
     ),
     'SubmitJobsRequest': (
         (1, 'specs', 'JobSpec', '*'),
@@ -562,9 +565,9 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (29, 'component', 'Component', '?'),
         (30, 'reservation', 't', '1'),
         (31, 'crun', 'StepLaunch', '?'),
+        (32, 'umask', 'u', '?'),
     ),
     'StepLaunch': (
-        (1, 'argv', 't', '*'),
         (2, 'endpoint', 't', '1'),
         (3, 'ticket', 'y', '1'),
         (4, 'ntasks', 'u', '1'),
@@ -577,6 +580,7 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (11, 'name', 't', '1'),
         (12, 'work_dir', 't', '1'),
         (13, 'ntasks_per_node', 'u', '1'),
+        (14, 'argv', 'u', '1'),
     ),
     'EndJob': (
         (1, 'job_id', 'u', '1'),

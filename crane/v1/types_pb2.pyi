@@ -449,6 +449,7 @@ class Component(google.protobuf.message.Message):
     FEATURES_FIELD_NUMBER: builtins.int
     NODELIST_FIELD_NUMBER: builtins.int
     EXCLUDE_FIELD_NUMBER: builtins.int
+    CPUS_GIVEN_FIELD_NUMBER: builtins.int
     min_nodes: builtins.int
     max_nodes: builtins.int
     ntasks: builtins.int
@@ -461,6 +462,8 @@ class Component(google.protobuf.message.Message):
     """MiB"""
     exclusive: builtins.bool
     features: builtins.str
+    cpus_given: builtins.bool
+    """whether the user said `cpus_per_task`"""
     @property
     def gres(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Gres]:
         """per node"""
@@ -484,8 +487,9 @@ class Component(google.protobuf.message.Message):
         features: builtins.str = ...,
         nodelist: collections.abc.Iterable[builtins.str] | None = ...,
         exclude: collections.abc.Iterable[builtins.str] | None = ...,
+        cpus_given: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cpus_per_task", b"cpus_per_task", "exclude", b"exclude", "exclusive", b"exclusive", "features", b"features", "gres", b"gres", "max_nodes", b"max_nodes", "mem_per_cpu", b"mem_per_cpu", "mem_per_node", b"mem_per_node", "min_nodes", b"min_nodes", "nodelist", b"nodelist", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cpus_given", b"cpus_given", "cpus_per_task", b"cpus_per_task", "exclude", b"exclude", "exclusive", b"exclusive", "features", b"features", "gres", b"gres", "max_nodes", b"max_nodes", "mem_per_cpu", b"mem_per_cpu", "mem_per_node", b"mem_per_node", "min_nodes", b"min_nodes", "nodelist", b"nodelist", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node"]) -> None: ...
 
 global___Component = Component
 
@@ -541,6 +545,8 @@ class JobSpec(google.protobuf.message.Message):
     EXPORT_FIELD_NUMBER: builtins.int
     SWITCHES_FIELD_NUMBER: builtins.int
     EXTRA_FIELD_NUMBER: builtins.int
+    SUBMIT_DIR_FIELD_NUMBER: builtins.int
+    UMASK_FIELD_NUMBER: builtins.int
     account: builtins.str
     qos: builtins.str
     reservation: builtins.str
@@ -570,6 +576,10 @@ class JobSpec(google.protobuf.message.Message):
     export: builtins.str
     switches: builtins.str
     extra: builtins.str
+    submit_dir: builtins.str
+    """empty: not said, then work_dir"""
+    umask: builtins.int
+    """of the submitter, 0 to 0777"""
     @property
     def components(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Component]: ...
     @property
@@ -607,12 +617,16 @@ class JobSpec(google.protobuf.message.Message):
         export: builtins.str = ...,
         switches: builtins.str = ...,
         extra: builtins.str = ...,
+        submit_dir: builtins.str = ...,
+        umask: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "_requeue", b"_requeue", "priority", b"priority", "requeue", b"requeue"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "_requeue", b"_requeue", "account", b"account", "begin", b"begin", "comment", b"comment", "components", b"components", "deadline", b"deadline", "export", b"export", "extra", b"extra", "hold", b"hold", "licences", b"licences", "mail_type", b"mail_type", "mail_user", b"mail_user", "nice", b"nice", "open_mode", b"open_mode", "partitions", b"partitions", "priority", b"priority", "qos", b"qos", "requeue", b"requeue", "reservation", b"reservation", "signal", b"signal", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "submit_host", b"submit_host", "switches", b"switches", "time_limit", b"time_limit", "time_min", b"time_min", "wckey", b"wckey", "work_dir", b"work_dir"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "_requeue", b"_requeue", "_umask", b"_umask", "priority", b"priority", "requeue", b"requeue", "umask", b"umask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "_requeue", b"_requeue", "_umask", b"_umask", "account", b"account", "begin", b"begin", "comment", b"comment", "components", b"components", "deadline", b"deadline", "export", b"export", "extra", b"extra", "hold", b"hold", "licences", b"licences", "mail_type", b"mail_type", "mail_user", b"mail_user", "nice", b"nice", "open_mode", b"open_mode", "partitions", b"partitions", "priority", b"priority", "qos", b"qos", "requeue", b"requeue", "reservation", b"reservation", "signal", b"signal", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "submit_dir", b"submit_dir", "submit_host", b"submit_host", "switches", b"switches", "time_limit", b"time_limit", "time_min", b"time_min", "umask", b"umask", "wckey", b"wckey", "work_dir", b"work_dir"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_requeue", b"_requeue"]) -> typing.Literal["requeue"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_umask", b"_umask"]) -> typing.Literal["umask"] | None: ...
 
 global___JobSpec = JobSpec

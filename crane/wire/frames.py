@@ -5,7 +5,11 @@ from __future__ import annotations
 import struct
 
 MAX_FRAME = 256 << 20
-"""Bytes; a longer frame closes the connection."""
+"""Bytes of an answer; a longer one ends the connection."""
+
+MAX_REQUEST = 64 << 20
+"""Bytes of a request, read before anybody knows whether it makes sense: many times what the client
+library sends at once, and twice what the largest script and environment take that `limits` allows."""
 
 LENGTH = struct.Struct(">I")
 

@@ -21,7 +21,7 @@ from crane.jobspec import (
     Submission,
 )
 from crane.session import NodeShare, SlotShare
-from crane.v1 import control_pb2
+from crane.v1 import agent_pb2, control_pb2
 from crane.v1 import types_pb2 as pb
 
 
@@ -74,6 +74,7 @@ def component_to_wire(component: Component) -> pb.Component:
         ntasks=component.ntasks,
         ntasks_per_node=component.ntasks_per_node,
         cpus_per_task=component.cpus_per_task,
+        cpus_given=component.cpus_given,
         mem_per_node=component.mem_per_node,
         mem_per_cpu=component.mem_per_cpu,
         gres=[gres_to_wire(gres) for gres in component.gres],
@@ -92,6 +93,7 @@ def component_from_wire(message: pb.Component) -> Component:
         ntasks=message.ntasks,
         ntasks_per_node=message.ntasks_per_node,
         cpus_per_task=message.cpus_per_task,
+        cpus_given=message.cpus_given,
         mem_per_node=message.mem_per_node,
         mem_per_cpu=message.mem_per_cpu,
         gres=tuple(gres_from_wire(gres) for gres in message.gres),
@@ -105,7 +107,7 @@ def component_from_wire(message: pb.Component) -> Component:
 _SAME = (
     "account", "qos", "reservation", "comment", "wckey", "time_limit", "time_min", "begin",
     "deadline", "nice", "hold", "work_dir", "stdin", "stdout", "stderr", "signal", "mail_type",
-    "mail_user", "submit_host", "export", "switches", "extra",
+    "mail_user", "submit_host", "export", "switches", "extra", "submit_dir",
 )  # fmt: skip
 """Fields of JobSpec that have the same name and form in the message."""
 
@@ -137,6 +139,8 @@ def spec_to_wire(spec: JobSpec) -> pb.JobSpec:
         message.priority = spec.priority
     if spec.requeue is not None:
         message.requeue = spec.requeue
+    if spec.umask is not None:
+        message.umask = spec.umask
     return message
 
 
@@ -148,9 +152,15 @@ def spec_from_wire(message: pb.JobSpec) -> JobSpec:
         licences=tuple((licence.name, licence.count) for licence in message.licences),
         priority=message.priority if message.HasField("priority") else -1,
         requeue=message.requeue if message.HasField("requeue") else None,
+        umask=umask_from_wire(message),
         open_mode=open_mode_from_wire(message.open_mode),
         **{name: getattr(message, name) for name in _SAME},
     )
+
+
+def umask_from_wire(message: pb.JobSpec | agent_pb2.LaunchStep) -> int | None:
+    """The submitter's umask; bits beyond the permissions count for nothing (umask(2))."""
+    return message.umask & 0o777 if message.HasField("umask") else None
 
 
 def open_mode_to_wire(mode: OpenMode) -> pb.OpenMode.ValueType:

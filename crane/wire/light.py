@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _DOUBLE = struct.Struct("<d")
 _DEFAULTS: dict[str, object] = {"u": 0, "s": 0, "b": False, "d": 0.0, "t": "", "y": b""}
 _VARINTS = "usb"
+_TEXT, _BYTES, _FIXED, _NUMBER, _VARINT = range(5)
+"""How a field is read: with a length in front, of eight bytes, or as a number of any length. Texts
+and plain numbers are stored at once, of the rest `_put` makes something."""
 _MAX_DEPTH = 32
 _classes: dict[str, type[Message]] = {}
 
@@ -36,6 +39,8 @@ class Message:
 
     _rows: dict[int, tuple[str, str, str]]
     """Number: name, kind, label."""
+    _tags: dict[int, tuple[str, int, str, str]]
+    """Number and wire type, as they stand before a field: name, how it is read, kind, label."""
     _kinds: dict[str, tuple[str, str]]
     """Name: kind, label."""
 
@@ -86,52 +91,101 @@ class Message:
         return b"".join(out)
 
     @classmethod
-    def FromString(cls, data: bytes, depth: int = 0) -> Any:  # noqa: N802
-        """The message in `data`; unknown fields are skipped. Raises DecodeError."""
-        if depth > _MAX_DEPTH:
-            raise DecodeError("messages nested too deeply")
-        made = cls()
+    def FromString(cls, data: bytes) -> Any:  # noqa: N802
+        """The message in `data`; unknown fields are skipped. Raises DecodeError.
+
+        Equal parts of its parts (the descriptions and nodes of many jobs) are one object.
+        """
         try:
-            cls._read(made.__dict__, data, depth)
+            return cls._read(data, 0, {})
         except (IndexError, struct.error, UnicodeDecodeError) as error:
             raise DecodeError(f"{cls.__name__}: {error}") from None
-        return made
 
     @classmethod
-    def _read(cls, found: dict[str, Any], data: bytes, depth: int) -> None:
+    def _read(cls, data: bytes, depth: int, known: dict[Any, Any]) -> Message:
+        """The message in `data`. Long answers spend their time here: what is frequent comes first."""
+        made = cls.__new__(cls)
+        found, tags = made.__dict__, cls._tags
         at, end = 0, len(data)
         while at < end:
-            tag, at = _read_varint(data, at)
+            tag = data[at]
+            at += 1
+            if tag > 0x7F:
+                tag += (data[at] - 1) << 7  # of two bytes, as nearly all are
+                at += 1
+                if data[at - 1] > 0x7F:
+                    tag, at = _read_varint(data, at - 2)
+            row = tags.get(tag)
+            if row is None:  # a field we do not know, or not in this form
+                at = _skip(data, at, tag & 7)
+                continue
+            name, how, kind, label = row
             raw: Any
-            if tag & 7 == 0:
-                raw, at = _read_varint(data, at)
-            elif tag & 7 == 2:
-                size, at = _read_varint(data, at)
-                raw, at = data[at : at + size], at + size
-            elif tag & 7 in {1, 5}:
-                size = 8 if tag & 7 == 1 else 4
-                raw, at = data[at : at + size], at + size
+            if how <= _BYTES:
+                size = data[at]
+                at += 1
+                if size > 0x7F:
+                    size, at = _read_varint(data, at - 1)
+                raw = data[at : at + size]
+                at += size
+                if how == _TEXT:
+                    found[name] = raw.decode()
+                    continue
+            elif how == _FIXED:
+                raw = data[at : at + 8]
+                at += 8
             else:
-                raise DecodeError(f"{cls.__name__}: wire type {tag & 7}")
-            if at > end:
-                raise DecodeError(f"{cls.__name__}: the message ends too early")
-            row = cls._rows.get(tag >> 3)
-            if row is not None:
-                _put(found, row, tag & 7, raw, depth)
+                raw = data[at]
+                at += 1
+                if raw > 0x7F:
+                    nine = data[at - 1 : at + 8]  # an instant, as a rule that of other jobs too
+                    raw = known.get(nine)
+                    if raw is not None:
+                        at += 8
+                    else:
+                        raw, stop = _read_varint(data, at - 1)
+                        if stop == at + 8:
+                            known[nine] = raw
+                        at = stop
+                if how == _NUMBER:
+                    found[name] = raw
+                    continue
+            _put(found, name, kind, label, raw, depth, known)
+        if at > end:
+            raise DecodeError(f"{cls.__name__}: the message ends too early")
+        return made
 
 
-def _put(found: dict[str, Any], row: tuple[str, str, str], wire: int, raw: Any, depth: int) -> None:
-    """Store one decoded field; a field with another wire type than ours counts as unknown."""
-    name, kind, label = row
-    if kind in _VARINTS and wire == 2 and label == "*":
-        at, values = 0, found.setdefault(name, [])
-        while at < len(raw):
-            value, at = _read_varint(raw, at)
-            values.append(_number(kind, value))
-        return
-    if wire != (0 if kind in _VARINTS else 1 if kind == "d" else 2):
-        return
+def _skip(data: bytes, at: int, wire: int) -> int:
+    """Where a field of this wire type ends."""
+    if wire == 0:
+        return _read_varint(data, at)[1]
+    if wire == 2:
+        size, at = _read_varint(data, at)
+        return at + size
+    if wire in {1, 5}:
+        return at + (8 if wire == 1 else 4)
+    raise DecodeError(f"wire type {wire}")
+
+
+def _put(
+    found: dict[str, Any],
+    name: str,
+    kind: str,
+    label: str,
+    raw: Any,
+    depth: int,
+    known: dict[Any, Any],
+) -> None:
+    """Store one decoded field: a number, or the bytes of something else."""
+    value: Any
     if kind in _VARINTS:
+        if isinstance(raw, bytes):
+            at, values = 0, found.setdefault(name, [])
+            while at < len(raw):
+                value, at = _read_varint(raw, at)
+                values.append(_number(kind, value))
+            return
         value = _number(kind, raw)
     elif kind == "d":
         (value,) = _DOUBLE.unpack(raw)
@@ -140,7 +194,13 @@ def _put(found: dict[str, Any], row: tuple[str, str, str], wire: int, raw: Any, 
     elif kind == "y":
         value = raw
     else:
-        value = message(kind).FromString(raw, depth + 1)
+        value = known.get((kind, raw))
+        if value is None:
+            if depth == _MAX_DEPTH:
+                raise DecodeError("messages nested too deeply")
+            value = message(kind)._read(raw, depth + 1, known)  # noqa: SLF001 - our own class
+            if depth:
+                known[kind, raw] = value
         if label == "%":
             found.setdefault(name, {})[value.key] = value.value
             return
@@ -193,15 +253,25 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     if byte < 0x80:
         return byte, at + 1
     value, shift = byte & 0x7F, 7
-    while True:
-        at += 1
-        byte = data[at]
+    for byte in data[at + 1 : at + 10]:
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & 0xFFFF_FFFF_FFFF_FFFF, at + 1
         shift += 7
-        if shift > 63:
-            raise DecodeError("a number of more than ten bytes")
+        if byte < 0x80:
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at + shift // 7
+    if shift == 70:
+        raise DecodeError("a number of more than ten bytes")
+    raise IndexError("the message ends within a number")
+
+
+def _forms(kind: str, label: str) -> tuple[tuple[int, int], ...]:
+    """Wire types in which a field may come, and how each is read; a list's numbers may be packed."""
+    if kind in _VARINTS and label == "*":
+        return ((0, _VARINT), (2, _BYTES))
+    if kind in _VARINTS:
+        return ((0, _NUMBER if kind == "u" else _VARINT),)
+    if kind == "d":
+        return ((1, _FIXED),)
+    return ((2, _TEXT if kind == "t" and label != "*" else _BYTES),)
 
 
 def message(name: str) -> type[Any]:
@@ -212,6 +282,11 @@ def message(name: str) -> type[Any]:
         namespace: dict[str, Any] = {
             "_rows": {number: (field, kind, label) for number, field, kind, label in rows},
             "_kinds": {field: (kind, label) for _, field, kind, label in rows},
+            "_tags": {
+                number << 3 | wire: (field, how, kind, label)
+                for number, field, kind, label in rows
+                for wire, how in _forms(kind, label)
+            },
         }
         for _, field, kind, label in rows:
             if label == "*":

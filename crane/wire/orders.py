@@ -1,8 +1,9 @@
 """Orders of the controller as messages.
 
 Of a LaunchStep only what an agent needs travels (not the job's comment, dependency or priority);
-scripts and environments travel once per message, in its table of blobs, and at the receiver a
-BlobRef's index is its place in that table. What does not decode raises CraneError (PROTOCOL).
+scripts, command lines and environments travel once per message, in its table of blobs, and at the
+receiver a BlobRef's index is its place in that table. What does not decode raises CraneError
+(PROTOCOL).
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ def blob_refs(orders: Iterable[Order]) -> list[BlobRef]:
     """Blobs whose bytes `orders_to_wire` will ask for, each once, in order."""
     refs: dict[BlobRef, None] = {}
     for order in orders:
-        if isinstance(order, LaunchStep) and order.request is None:
-            refs[order.submission.script] = None
-            refs[order.submission.environment] = None
+        if isinstance(order, LaunchStep):
+            request, submission = order.request, order.submission
+            refs[submission.script if request is None else request.argv] = None
+            refs[submission.environment if request is None else request.environment] = None
     refs.pop(NO_BLOB, None)
     return list(refs)
 
@@ -86,15 +88,15 @@ class _BlobTable:
     def __init__(self, message: pb.ControllerMessage, blobs: Mapping[BlobRef, bytes]) -> None:
         self._table = message.blobs
         self._blobs = blobs
-        self._places: dict[BlobRef | bytes, int] = {}
+        self._places: dict[BlobRef, int] = {}
 
-    def place(self, ref: BlobRef | bytes) -> int:
+    def place(self, ref: BlobRef) -> int:
         """1 + index; 0: no blob."""
-        if ref in {NO_BLOB, b""}:
+        if ref == NO_BLOB:
             return 0
         known = self._places.get(ref)
         if known is None:
-            self._table.append(self._blobs[ref] if isinstance(ref, BlobRef) else ref)
+            self._table.append(self._blobs[ref])
             known = self._places[ref] = len(self._table)
         return known
 
@@ -123,11 +125,12 @@ def _launch_to_wire(order: LaunchStep, table: _BlobTable) -> pb.LaunchStep:
         partition=order.partition,
         account=spec.account,
         qos=spec.qos,
-        submit_dir=spec.work_dir,
+        submit_dir=spec.submit_dir or spec.work_dir,
         submit_host=spec.submit_host,
         start_time=order.start_time,
         component=wire.component_to_wire(order.component),
         reservation=spec.reservation,
+        umask=spec.umask,
     )
     if order.array is not None:
         message.array_job_id = order.array.array_id
@@ -138,6 +141,7 @@ def _launch_to_wire(order: LaunchStep, table: _BlobTable) -> pb.LaunchStep:
         message.environment = table.place(submission.environment)
     else:
         _crun_to_wire(order.request, order.layout, message.crun)
+        message.crun.argv = table.place(order.request.argv)
         message.environment = table.place(order.request.environment)
         message.crun.name = order.request.name
         message.crun.work_dir = order.request.work_dir
@@ -146,7 +150,6 @@ def _launch_to_wire(order: LaunchStep, table: _BlobTable) -> pb.LaunchStep:
 
 def _crun_to_wire(request: StepRequest, layout: StepLayout | None, crun: pb.StepLaunch) -> None:
     assert layout is not None, "a step of crun has a layout"
-    crun.argv.extend(request.argv)
     crun.endpoint = request.endpoint
     crun.ticket = request.ticket
     crun.ntasks = layout.ntasks
@@ -196,13 +199,14 @@ def _launch_from_wire(message: pb.LaunchStep, blobs: Sequence[bytes]) -> LaunchS
         open_mode=wire.open_mode_from_wire(message.open_mode),
         signal=message.signal,
         submit_host=message.submit_host,
+        submit_dir=message.submit_dir,
+        umask=wire.umask_from_wire(message),
     )
     environment = _ref(message.environment, blobs)
     request, layout = None, None
     if message.HasField("crun"):
-        request, layout = _crun_from_wire(
-            message.crun, blobs[environment.index] if environment is not NO_BLOB else b""
-        )
+        argv = _ref(message.crun.argv, blobs)
+        request, layout = _crun_from_wire(message.crun, argv, environment)
         environment = NO_BLOB
     array = None
     if message.array_job_id:
@@ -241,7 +245,9 @@ def _component(data: bytes) -> Component:
     return wire.component_from_wire(types_pb2.Component.FromString(data))
 
 
-def _crun_from_wire(message: pb.StepLaunch, environment: bytes) -> tuple[StepRequest, StepLayout]:
+def _crun_from_wire(
+    message: pb.StepLaunch, argv: BlobRef, environment: BlobRef
+) -> tuple[StepRequest, StepLayout]:
     if len(message.nodes) != len(message.tasks_per_node):
         raise different("a step's layout")
     request = StepRequest(
@@ -249,7 +255,7 @@ def _crun_from_wire(message: pb.StepLaunch, environment: bytes) -> tuple[StepReq
         ntasks_per_node=message.ntasks_per_node,
         cpus_per_task=message.cpus_per_task,
         name=message.name,
-        argv=tuple(message.argv),
+        argv=argv,
         environment=environment,
         work_dir=message.work_dir,
         endpoint=message.endpoint,

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from crane.errors import CraneError
+from crane.jobspec import BlobRef
 from crane.session import StepKey, StepLayout, StepRequest
 from crane.v1 import agent_pb2 as pb
 from crane.wire.errors import from_wire, to_wire
 
 
-def step_request_to_wire(job_id: int, request: StepRequest) -> pb.CreateStepRequest:
-    """What `crun` asks for inside a job."""
-    return pb.CreateStepRequest(
-        job_id=job_id,
-        ntasks=request.ntasks,
-        min_nodes=request.min_nodes,
-        ntasks_per_node=request.ntasks_per_node,
-        cpus_per_task=request.cpus_per_task,
-        nodelist=request.nodelist,
-        exclude=request.exclude,
-        name=request.name,
-        argv=request.argv,
-        environment=request.environment,
-        work_dir=request.work_dir,
-        endpoint=request.endpoint,
-        ticket=request.ticket,
-        rendezvous=request.rendezvous,
-        overlap=request.overlap,
-        stdin_mode=request.stdin_mode,
-    )
+def argv_to_blob(argv: Iterable[str]) -> bytes:
+    """A command line as it is stored: arguments in UTF-8, each ended by NUL (as in proc(5), cmdline).
+
+    They must not contain NUL themselves. None are no bytes; an empty one is a NUL.
+    """
+    return b"".join([argument.encode(errors="surrogateescape") + b"\0" for argument in argv])
 
 
-def step_request_from_wire(message: pb.CreateStepRequest) -> tuple[int, StepRequest]:
-    """The job, and what `crun` asks for inside it."""
-    return message.job_id, StepRequest(
+def argv_from_blob(blob: bytes) -> tuple[str, ...]:
+    """The arguments again; bytes that are no UTF-8 become surrogates (os.fsdecode)."""
+    return tuple(blob.decode(errors="surrogateescape").split("\0")[:-1])
+
+
+def step_request_from_wire(
+    message: pb.CreateStepRequest, argv: BlobRef, environment: BlobRef
+) -> StepRequest:
+    """What `crun` asks for inside a job, its command line and environment stored there."""
+    return StepRequest(
         ntasks=message.ntasks,
         min_nodes=message.min_nodes,
         ntasks_per_node=message.ntasks_per_node,
@@ -40,8 +36,8 @@ def step_request_from_wire(message: pb.CreateStepRequest) -> tuple[int, StepRequ
         nodelist=tuple(message.nodelist),
         exclude=tuple(message.exclude),
         name=message.name,
-        argv=tuple(message.argv),
-        environment=message.environment,
+        argv=argv,
+        environment=environment,
         work_dir=message.work_dir,
         endpoint=message.endpoint,
         ticket=message.ticket,

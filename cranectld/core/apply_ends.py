@@ -162,20 +162,21 @@ def _tell_tasks(state: State, array: Job, spans: tuple[arrays.Span, ...], now: i
 
 def jobs_requeued(state: State, event: ev.JobsRequeued, now: int) -> None:
     """Ended jobs and tasks wait again."""
+    level = HOLD_OPERATOR if event.by_operator else HOLD_USER
     for job_id in event.job_ids:
         job = state.jobs[job_id]
         _live_again(state, job, now)
         job.restarts += 1
         job.exit_code = job.signal = 0
         if event.hold:
-            job.hold = HOLD_USER
+            job.hold = level
     for target in event.tasks:
         array = state.jobs[target.job_id]
         record = array.array
         assert record is not None
         for first, last in target.positions:
             for position in range(first, last + 1):
-                arrays.revive(record, position, HOLD_USER if event.hold else HOLD_NONE)
+                arrays.revive(record, position, level if event.hold else HOLD_NONE)
         if array.state in ENDED:
             _live_again(state, array, now)
         else:

@@ -134,9 +134,10 @@ def _explain(node: Node, reason: str, by: str, now: int) -> None:
 def node_lost(state: State, event: ev.NodeLost, now: int) -> None:
     """A node stopped answering: its jobs are in doubt until it is back or its fence has passed."""
     node = state.nodes[event.node]
+    lost_before = not node.answering
     node.answering = False
     node.last_heard = event.last_heard
-    if node.state is not NodeState.FAIL and not node.held_down:
+    if not lost_before and node.state is not NodeState.FAIL and not node.held_down:
         node.state = NodeState.DOWN
         if not node.drain:
             _explain(node, NOT_RESPONDING, BY_CONTROLLER, now)

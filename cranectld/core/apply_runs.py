@@ -162,7 +162,7 @@ def _count_end(run: Run, step: Step, end: ev.StepEnd) -> None:
     step.end_time = max(step.end_time, end.end_time)
     if not step.waiting:
         step.state = StepState.ENDED
-        step.request = None  # its environment is of no more use
+        step.request = None  # what it ran is of no more use: the store may forget it
 
 
 def mark_completing(state: State, job: Job) -> None:

@@ -219,6 +219,8 @@ class CreateStep:
     principal: Principal
     job_id: int
     request: StepRequest
+    dry_run: bool = False
+    """Whether it would be granted now; nothing is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,15 @@ class SignalStep:
 @dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed: act on what is due (`state.next_due`). Reply: None."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStepped:
+    """The wall clock was set forward by `by` (ns): the time of later commands is by so much more than
+    what has passed. Fences move along. Reply: None.
+    """
+
+    by: int
 
 
 Command = (
@@ -253,6 +264,7 @@ Command = (
     | CreateStep
     | SignalStep
     | Tick
+    | ClockStepped
 )
 
 

@@ -25,9 +25,15 @@ class ContactBook:
         """Anything came from the node's agent."""
         self._heard[node] = now
 
+    def stepped(self, by: int) -> None:
+        """Event time goes forward by so many ns at once (ClockStepped): silences stay what they are."""
+        self._start += by
+        for node in self._heard:
+            self._heard[node] += by
+
     def excuse(self, now: int) -> None:
-        """The clock was set, or nobody could be heard for a while: everyone awaited is granted what
-        a start grants, because instants from before say nothing of how long they were silent.
+        """Nobody could be heard for a while: everyone awaited is granted what a start grants, because
+        instants from before say nothing of how long they were silent.
         """
         self._start = now
         self._heard = dict.fromkeys(self._heard, now)

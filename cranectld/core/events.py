@@ -238,6 +238,8 @@ class JobsRequeued:
     hold: bool
     tasks: tuple[Target, ...] = ()
     """Ended tasks of arrays, by position."""
+    by_operator: bool = False
+    """The hold can only be lifted by an operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,7 @@ class NodeRegistered:
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """A node stopped answering."""
+    """A node stopped answering. Said again when the fence of one that is lost moves."""
 
     node: str
     last_heard: int

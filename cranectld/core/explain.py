@@ -117,7 +117,7 @@ def _unmet(job: Job) -> str:
 
 _SENTENCES = {
     Reason.NONE: "No scheduling pass has looked at it yet.",
-    Reason.PRIORITY: "Jobs of higher priority go first.",
+    Reason.PRIORITY: "Jobs before it in the queue wait too, and go first.",
     Reason.RESOURCES: "It waits for resources that other jobs hold.",
     Reason.DEPENDENCY: "It waits for another job.",
     Reason.DEPENDENCY_NEVER_SATISFIED: "What it depends on can never come true: it will not start.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crane.jobspec import DependencyKind
+from crane.jobspec import BATCH_STEP, DependencyKind
 from crane.states import ENDED, JobState
 from cranectld.core import arrays
 from cranectld.core.dependency import singleton_key
@@ -56,6 +56,10 @@ def _verify_job(state: State, job: Job) -> None:
         assert all(name in run.holding for name in run.fences)
         for step in run.steps.values():
             assert all(name in run.holding for name in step.waiting), job.job_id
+            made = step.step != BATCH_STEP
+            assert (step.request is not None) == (made and bool(step.waiting)), job.job_id
+    if job.last_run is not None:
+        assert all(step.request is None for step in job.last_run.steps.values()), job.job_id
 
 
 def _verify_array(state: State, job: Job, record: ArrayRecord) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from crane.errors import ErrorCode
 from cranectld.core.apply import apply
+from cranectld.core.packs import live_packs
 from cranectld.core.state import State
 from cranectld.projector.fold import Projection
 from cranectld.projector.tables import HISTORY_NAME
@@ -122,11 +123,8 @@ class Projector:
         self._reader.close()
 
     def _dead_packs(self) -> tuple[int, ...]:
-        """Packs that came with folded events and that no job in memory refers to."""
-        live: dict[int, None] = {}
-        for job in self._projection.state.jobs.values():
-            live[job.submission.script.pack] = None
-            live[job.submission.environment.pack] = None
+        """Packs that came with folded events and that no job or step in memory needs."""
+        live = live_packs(self._projection.state)
         return tuple(
             pack for pack, seq in self._reader.packs() if seq <= self.seq and pack not in live
         )

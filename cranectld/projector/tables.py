@@ -138,9 +138,11 @@ def open_readonly(state_dir: str) -> sqlite3.Connection | None:
 
 def _known(connection: sqlite3.Connection, path: str) -> bool:
     """Whether the file has our tables; False: it is new and empty."""
+    connection.execute("BEGIN")  # all of one instant: the projector may be making them just now
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    connection.execute("COMMIT")
     if application == 0 and version == 0 and tables == 0:
         return False
     if application != APPLICATION_ID:

@@ -16,11 +16,11 @@ from crane.v1 import agent_pb2 as pb
 from crane.wire.errors import to_wire
 from crane.wire.orders import blob_refs, orders_to_wire
 from crane.wire.session import report_from_wire
-from crane.wire.steps import step_request_from_wire
-from cranectld.core.commands import CreateStep, Rejected, SignalStep, StepGranted, TakeReports
+from cranectld.core.commands import Rejected, SignalStep, TakeReports
 from cranectld.core.contact import ContactBook
 from cranectld.rpc.callers import Callers
 from cranectld.rpc.requests import error_of, parse
+from cranectld.rpc.steps import StepCreator
 from cranectld.shell import failpoint
 from cranectld.shell.blobs import BlobReader
 from cranectld.shell.clock import Clock
@@ -54,6 +54,7 @@ class AgentStream:
         clock: Clock,
         blobs: BlobReader,
         callers: Callers,
+        steps: StepCreator,
     ) -> None:
         self._node = node
         self._loop = loop
@@ -61,6 +62,7 @@ class AgentStream:
         self._clock = clock
         self._blobs = blobs
         self._callers = callers
+        self._steps = steps
         self._orders: deque[Order] = deque()
         self._answers: list[pb.CreateStepAnswer] = []
         self._acknowledged = 0
@@ -85,11 +87,15 @@ class AgentStream:
         """A newer stream of the node has taken over."""
         self._ended.set()
 
-    async def run(self, context: Context, channel: Channel) -> None:
-        """Read and write until the stream ends or a newer one takes over."""
+    async def run(self, context: Context, channel: Channel, first: pb.AgentMessage) -> None:
+        """Read and write until the stream ends or a newer one takes over. `first` has been read
+        already; it is answered at once, which tells the agent that it is registered.
+        """
+        self._heard = first.clock
+        self._wake.set()
         works = [
             asyncio.ensure_future(work)
-            for work in (self._read(context, channel), self._write(context, channel))
+            for work in (self._read(context, channel, first), self._write(context, channel))
         ]
         ended = asyncio.ensure_future(self._ended.wait())
         try:
@@ -109,21 +115,25 @@ class AgentStream:
 
     # --- what the agent says ---------------------------------------------------------------------
 
-    async def _read(self, context: Context, channel: Channel) -> None:
+    async def _read(self, context: Context, channel: Channel, first: pb.AgentMessage) -> None:
+        await self._said(first)
         while isinstance(sealed := await context.read(), pb.Sealed):
             channel.open(sealed.body, sealed.counter, sealed.mac)
             message = parse(pb.AgentMessage, sealed.body)
             self._contacts.heard(self._node, self._clock.now())
             self._heard = message.clock
             self._wake_soon()
-            if message.reports:
-                reports = [report_from_wire(report) for report in message.reports]
-                last = reports[-1][0]
-                await self._start(self._take(tuple(report for _, report in reports), last))
-            for create in message.create_steps:
-                await self._start(self._create(create))
-            for signal in message.signal_steps:
-                await self._start(self._signal(signal))
+            await self._said(message)
+
+    async def _said(self, message: pb.AgentMessage) -> None:
+        if message.reports:
+            reports = [report_from_wire(report) for report in message.reports]
+            last = reports[-1][0]
+            await self._start(self._take(tuple(report for _, report in reports), last))
+        for create in message.create_steps:
+            await self._start(self._create(create))
+        for signal in message.signal_steps:
+            await self._start(self._signal(signal))
 
     async def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin work on a command; its turn in the inbox is the order of these calls."""
@@ -148,10 +158,9 @@ class AgentStream:
     async def _create(self, forward: pb.CreateStepForward) -> None:
         """`crun` on that host; the agent, which holds the key, vouches for the uid."""
         caller = await self._callers.of_uid(forward.uid, forward.gid)
-        job_id, request = step_request_from_wire(forward.request)
         reply = pb.CreateStepReply()
         try:
-            granted: StepGranted = await self._loop.submit(CreateStep(caller, job_id, request))
+            granted = await self._steps.create(caller, forward.request)
             reply.step, reply.attempt = granted.key.step, granted.key.attempt
             reply.nodes.extend(granted.nodes)
             reply.tasks_per_node.extend(granted.tasks_per_node)
@@ -176,12 +185,13 @@ class AgentStream:
         self._answer(forward.id, reply)
 
     def _not_launched(self, order: Order) -> None:
-        """End a step whose script cannot be read. The node holds on to its share until the agent
-        says that nothing of the job is there, as after any other end.
+        """End a step whose script or command line cannot be read. The node holds on to its share
+        until the agent says that nothing of the job is there, as after any other end.
         """
         assert isinstance(order, LaunchStep)
         now = self._clock.now()
-        why = "not launched: the controller cannot read its script or environment from the store"
+        what = "script" if order.request is None else "command line"
+        why = f"not launched: the controller cannot read its {what} or environment from the store"
         end = StepEnded(order.key, EndCause.LAUNCH_FAILED, 0, 0, why, now, now)
         task = asyncio.ensure_future(self._report(end))
         self._tasks[task] = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -24,6 +26,7 @@ from cranectld.core.events import ConfigApplied, Logged
 from cranectld.rpc.agent_stream import AgentStream
 from cranectld.rpc.callers import Callers
 from cranectld.rpc.requests import error_of, parse
+from cranectld.rpc.steps import StepCreator
 from cranectld.shell.blobs import BlobReader
 from cranectld.shell.clock import Clock
 from cranectld.shell.effects import Links
@@ -40,6 +43,20 @@ Terms = tuple[NodeConfig, Timeouts]
 
 RIVAL_HEARTBEATS = 3
 """A node heard within so many heartbeats is alive: nobody else may register under its name."""
+INTRODUCTION_SECONDS = 10.0
+"""From the opening of a stream to the agent's first frame after the Welcome, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    """Who has proved to be there, and what he was told."""
+
+    registration: Registration
+    terms: Terms
+    number: int
+    """Of the stream."""
+    channel: Channel
+    first: pb.AgentMessage
 
 
 class Agents:
@@ -53,6 +70,7 @@ class Agents:
         clock: Clock,
         blobs: BlobReader,
         callers: Callers,
+        steps: StepCreator,
         key: bytes,
     ) -> None:
         self._loop = loop
@@ -61,6 +79,7 @@ class Agents:
         self._clock = clock
         self._blobs = blobs
         self._callers = callers
+        self._steps = steps
         self._key = key
         self._terms: dict[str, Terms] = {}
         """What the agent of each open stream was told in its Welcome."""
@@ -87,8 +106,8 @@ class Agents:
         lost, and run again while they live. A host that was rebooted has been silent for longer.
         """
         node, state = registration.node, self._loop.state
-        known = state.nodes[node]
-        if node not in self._links or not known.boot_id:
+        known = state.nodes.get(node)
+        if known is None or node not in self._links or not known.boot_id:
             return
         if (known.boot_id, known.spool_id) == (registration.boot_id, registration.spool_id):
             return
@@ -103,71 +122,110 @@ class Agents:
             )
 
     async def session(self, _requests: object, context: Context) -> None:
-        """Serve one stream until either side ends it."""
+        """Serve one stream until either side ends it.
+
+        A Hello proves that an agent of this cluster made it once: a network may hold it back until
+        the host has been rebooted and its next agent has registered. So nothing follows from it but
+        a Welcome. The first frame after that is sealed with a key that is made of this Welcome:
+        whoever sent it is there now, and is registered.
+        """
+        try:
+            async with asyncio.timeout(INTRODUCTION_SECONDS):
+                guest = await self._introduced(context)
+        except TimeoutError:
+            log.warning(
+                "%s: no agent has introduced itself within %.0f s, closing",
+                context.peer(),
+                INTRODUCTION_SECONDS,
+            )
+            return
+        if guest is not None:
+            await self._serve(context, guest)
+
+    async def _introduced(self, context: Context) -> _Guest | None:
+        """Hello, Welcome, and the first frame that proves that the agent has got it; None: the
+        stream is to be closed.
+        """
         first = await context.read()
         if not isinstance(first, pb.Sealed):
-            return
+            return None
         try:
             hello_seal = hello_mac(self._key, first.body)
             check_mac(hello_seal, first.mac)
         except CraneError as error:
             log.warning("%s: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-            return
+            return None
         try:
             hello = parse(pb.Hello, first.body)
             registration = registration_from_wire(hello)
-            node = self._loop.state.nodes.get(registration.node)
-            if node is None:
+            terms = self._present_terms(registration.node)
+            if terms is None:
                 raise CraneError(
                     ErrorCode.UNKNOWN_NODE,
                     f"node {registration.node!r} is not in the controller's configuration",
                     "add it there and run ccontrol reconfigure, or start the agent with --node",
                 )
             self._check_rival(registration)
-            stream = AgentStream(
-                registration.node,
-                self._loop,
-                self._contacts,
-                self._clock,
-                self._blobs,
-                self._callers,
-            )
-            number = self._links.open(registration.node, stream)
         except CraneError as error:
             log.warning("%s: %s", context.peer(), error)
             await self._welcome(context, hello_seal, pb.Welcome(error=_wire(error)))
-            return
+            return None
+        number = self._links.next_number()
+        channel = await self._welcome(context, hello_seal, self._welcome_of(terms, number, hello))
+        proof = await context.read()
+        if not isinstance(proof, pb.Sealed):
+            return None
         try:
-            self._contacts.heard(registration.node, self._clock.now())
-            try:
-                # Orders that follow from it wait in the stream until the agent has been welcomed.
-                await self._loop.submit(RegisterNode(registration))
-            except (Rejected, CraneError) as refused:
-                why = error_of(refused) if isinstance(refused, Rejected) else refused
-                log.warning("node %s: %s", registration.node, why)
-                await self._welcome(context, hello_seal, pb.Welcome(error=_wire(why)))
-                return
-            # Heard again: a silence counts from the registration on, never from before it.
-            self._contacts.heard(registration.node, self._clock.now())
-            log.info("node %s registered from %s", registration.node, context.peer())
-            terms = self._present_terms(registration.node)
-            if terms is None:
-                return  # removed from the configuration this instant: the agent dials again
-            self._terms[registration.node] = terms
-            welcome = self._welcome_of(registration.node, number, hello.nonce)
-            channel = await self._welcome(context, hello_seal, welcome)
-            await stream.run(context, channel)
-        finally:
-            self._links.close(registration.node, stream)
-            log.info("node %s: stream %d ended", registration.node, number)
+            channel.open(proof.body, proof.counter, proof.mac)
+            message = parse(pb.AgentMessage, proof.body)
+        except CraneError as error:
+            log.warning("node %s, from %s: %s", registration.node, context.peer(), error)
+            return None
+        return _Guest(registration, terms, number, channel, message)
 
-    def _welcome_of(self, node: str, number: int, nonce: bytes) -> pb.Welcome:
+    async def _serve(self, context: Context, guest: _Guest) -> None:
+        """Register the node, then let its stream run. Where that cannot be, the stream is closed;
+        the agent, which obeys nothing before its first frame is answered, dials again.
+        """
+        node = guest.registration.node
+        stream = AgentStream(
+            node,
+            self._loop,
+            self._contacts,
+            self._clock,
+            self._blobs,
+            self._callers,
+            self._steps,
+        )
+        try:
+            self._check_rival(guest.registration)  # another may have come since the Hello
+            if not self._links.open(node, stream, guest.number):
+                log.info("node %s: stream %d came too late", node, guest.number)
+                return
+            self._contacts.heard(node, self._clock.now())
+            # Orders that follow from it wait in the stream until it runs.
+            await self._loop.submit(RegisterNode(guest.registration))
+            # Heard again: a silence counts from the registration on, never from before it.
+            self._contacts.heard(node, self._clock.now())
+            log.info("node %s registered from %s", node, context.peer())
+            self._terms[node] = guest.terms
+            if guest.terms != self._present_terms(node):
+                log.info("node %s has to register anew: its configuration changed", node)
+                return
+            await stream.run(context, guest.channel, guest.first)
+        except (Rejected, CraneError) as refused:
+            why = error_of(refused) if isinstance(refused, Rejected) else refused
+            log.warning("node %s: %s", node, why)
+        finally:
+            self._links.close(node, stream)
+            log.info("node %s: stream %d ended", node, guest.number)
+
+    def _welcome_of(self, terms: Terms, number: int, hello: pb.Hello) -> pb.Welcome:
         state = self._loop.state
-        timeouts = state.config.timeouts
-        config = state.nodes[node].config
+        config, timeouts = terms
         return pb.Welcome(
-            nonce=nonce,
+            nonce=hello.nonce,
             epoch=state.epoch,
             stream=number,
             heartbeat=timeouts.heartbeat,

@@ -12,6 +12,7 @@ from grpc import aio
 from crane.errors import CraneError, ErrorCode
 from crane.v1 import agent_pb2
 from crane.wire.errors import to_wire
+from crane.wire.frames import MAX_REQUEST
 from cranectld.core.identity import Principal
 from cranectld.rpc.agents import Agents
 from cranectld.rpc.callers import Callers
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("grpc")
 
 MAX_MESSAGE = 256 << 20
+"""Bytes of what is sent; for what is received, from anybody, see crane.wire.frames."""
 TOKEN_KEY = "crane-token-bin"  # noqa: S105 - the name of a metadata entry
 ERROR_KEY = "crane-error-bin"
 """Trailing metadata of a refused call: the `crane.v1.Error`."""
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_receive_message_length", MAX_REQUEST),
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 20_000),

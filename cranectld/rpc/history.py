@@ -25,7 +25,7 @@ from cranectld.projector.history import HistoryJob, HistoryPage, HistoryReader, 
 from cranectld.rpc.listing import page_size, parse_token
 from cranectld.rpc.pace import Pace
 from cranectld.rpc.requests import SELECTED, bad, within
-from cranectld.rpc.views import JobViews
+from cranectld.rpc.views import JobViews, limit_of
 from cranectld.rpc.waiting import Waiting
 from cranectld.shell.clock import Clock
 from cranectld.shell.loop import Loop
@@ -198,7 +198,7 @@ def job_info(job: HistoryJob, specs: dict[int, types.JobSpec], *, steps: bool) -
         memory_peak=job.memory_peak,
         cancelled_by=max(job.cancelled_by, 0),
         partition=job.partition,
-        time_limit=max(spec.time_limit, 0),
+        time_limit=limit_of(spec, job.start_time),
         task_states={state.value: count for state, count in job.task_states},
     )
     if job.submission.dependency is not None:

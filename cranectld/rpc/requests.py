@@ -45,6 +45,7 @@ MAX_NAME = 256
 _SPEC_TEXTS = (
     "account", "qos", "reservation", "comment", "wckey", "work_dir", "stdin", "stdout", "stderr",
     "signal", "mail_type", "mail_user", "submit_host", "export", "switches", "extra",
+    "submit_dir",
 )  # fmt: skip
 
 

@@ -1,15 +1,13 @@
 """The way of a batch of jobs into the loop, kept cheap per job.
 
 What jobs share is converted once: a spec per distinct message (remembered across requests by its
-bytes), a blob per distinct content. Blobs go to the writer's open pack before the commands that
-refer to them. A large request becomes several commands, so that no turn of the loop lasts long.
+bytes), a blob per distinct content. A large request becomes several commands, so that no turn of the
+loop lasts long.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -22,19 +20,15 @@ from crane.wire.errors import to_wire
 from cranectld.core.commands import PastJob, Rejected, SubmitJobs
 from cranectld.core.identity import Principal
 from cranectld.core.state import State
+from cranectld.rpc.intake import Intake
 from cranectld.rpc.pace import Pace
 from cranectld.rpc.requests import array_of, bad, dependency_of, spec_of, text, within
-from cranectld.shell.blobs import BlobReader
 from cranectld.shell.loop import Loop
 
 JOBS_PER_COMMAND = 200
 SPECS_REMEMBERED = 4096
 LARGEST_REMEMBERED = 4096
 """Bytes of a spec's message."""
-BLOBS_REMEMBERED = 8192
-REUSE_SECONDS = 60.0
-"""How long a stored blob may be referred to again by later requests. Far shorter than the age at
-which the projector may drop a pack that no job refers to."""
 MAX_NAME = 4096
 MAX_ARGS = 10_000
 MAX_ARGS_BYTES = 1 << 20
@@ -47,13 +41,12 @@ PastLookup = Callable[[Sequence[tuple[int, int]]], Awaitable[tuple[PastJob, ...]
 class Submitter:
     """Turns SubmitJobs requests into commands."""
 
-    def __init__(self, loop: Loop, blobs: BlobReader, past: PastLookup) -> None:
+    def __init__(self, loop: Loop, intake: Intake, past: PastLookup) -> None:
         """`past`: outcomes of (job, array index or -1) that have left memory."""
         self._loop = loop
-        self._reader = blobs
+        self._intake = intake
         self._past = past
         self._specs: OrderedDict[bytes, JobSpec] = OrderedDict()
-        self._stored: OrderedDict[bytes, tuple[BlobRef, float]] = OrderedDict()
 
     async def submit(self, caller: Principal, request: pb.SubmitJobsRequest) -> pb.SubmitJobsReply:
         """Submit; one result per job, in order. A malformed request changes nothing."""
@@ -75,9 +68,7 @@ class Submitter:
         blobs = list(request.blobs)  # each access to a message's field makes a copy
         _check(request, blobs, limits)
         if not request.dry_run:
-            digests = await _digests(blobs, pace)
-            await self._loop.room()
-            refs = self._store(digests)
+            refs = await self._intake.take(blobs, pace)
         else:
             refs = [DRY] * len(blobs)
         jobs: list[Submission] = []
@@ -105,31 +96,6 @@ class Submitter:
             if len(self._specs) > SPECS_REMEMBERED:
                 self._specs.popitem(last=False)
         return known
-
-    def _store(self, digests: Sequence[tuple[bytes, bytes]]) -> list[BlobRef]:
-        """References for (blob, digest) of a request; what is not stored yet joins the open pack."""
-        now = time.monotonic()
-        found: dict[bytes, BlobRef] = {}
-        fresh: dict[bytes, bytes] = {}
-        for blob, digest in digests:
-            if digest in found or digest in fresh:
-                continue
-            stored = self._stored.get(digest)
-            if stored is not None and now - stored[1] < REUSE_SECONDS:
-                found[digest] = stored[0]
-                self._loop.writer.reuse(stored[0].pack)
-            else:
-                fresh[digest] = blob
-        new = list(fresh.values())
-        refs = self._loop.writer.add_blobs(new) if new else []
-        self._reader.remember(refs, new)
-        for digest, ref in zip(fresh, refs, strict=True):
-            found[digest] = ref
-            self._stored[digest] = (ref, now)
-            self._stored.move_to_end(digest)
-        while len(self._stored) > BLOBS_REMEMBERED:
-            self._stored.popitem(last=False)
-        return [found[digest] for _, digest in digests]
 
     async def _decide(
         self, caller: Principal, jobs: tuple[Submission, ...], dry_run: bool
@@ -202,16 +168,6 @@ def _submission(
         array=array_of(message.array) if message.HasField("array") else None,
         command=commands.setdefault(message.command, message.command),
     )
-
-
-async def _digests(blobs: Sequence[bytes], pace: Pace) -> list[tuple[bytes, bytes]]:
-    """Every blob with what tells whether two are equal (BLAKE2b-256: RFC 7693)."""
-    found: list[tuple[bytes, bytes]] = []
-    for blob in blobs:
-        if pace.due:
-            await pace.breathe()
-        found.append((blob, hashlib.blake2b(blob, digest_size=32).digest()))
-    return found
 
 
 async def _results(

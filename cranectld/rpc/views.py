@@ -92,7 +92,7 @@ class JobViews:
             args=submission.args,
             command=submission.command,
             partition=spec.partitions[0] if spec.partitions else self._state.default_partition,
-            time_limit=max(spec.time_limit, 0),
+            time_limit=limit_of(spec),
         )
         info.spec.CopyFrom(self._spec(spec))
         if submission.dependency is not None:
@@ -119,11 +119,21 @@ class JobViews:
 
     def _run(self, info: pb.JobInfo, job: Job, run: Run) -> None:
         info.partition = run.partition
+        info.time_limit = limit_of(job.spec, run.start_time)
         info.allocation.extend(wire.share_to_wire(share) for share in run.shares)
         if job.run is not None and run.end_limit:
             info.end_time = run.end_limit
         if self._steps:
             info.steps.extend(_step(step, run) for step in run.steps.values())
+
+
+def limit_of(spec: JobSpec, start_time: int = 0) -> int:
+    """Seconds a job may run, once started (ns) no longer than up to its deadline; 0: no limit."""
+    limit = max(spec.time_limit, 0)
+    if not spec.deadline or not start_time:
+        return limit
+    left = max(1, (spec.deadline - start_time) // 1_000_000_000)
+    return min(limit, left) if limit else left
 
 
 def _array(info: pb.JobInfo, job: Job) -> None:

@@ -25,8 +25,10 @@ from cranectld.rpc.callers import Callers
 from cranectld.rpc.control import Control
 from cranectld.rpc.grpc_server import GrpcServer
 from cranectld.rpc.history import History
+from cranectld.rpc.intake import Intake
 from cranectld.rpc.local import local_door
 from cranectld.rpc.status import Status
+from cranectld.rpc.steps import StepCreator
 from cranectld.rpc.submit import Submitter
 from cranectld.rpc.watch import Watch
 from cranectld.shell.blobs import BlobReader
@@ -73,14 +75,16 @@ class Daemon:
         self.loop = Loop(state, store, self._clock)
         self.links = Links()
         self._blobs = BlobReader(store)
+        intake = Intake(self.loop, self._blobs)
         self._planner = (
             options.make_planner(self.loop, self._clock) if options.make_planner else None
         )
         self._contacts = ContactBook(state, self._clock.now())
-        self._timers = Timers(self.loop, self._contacts, self.links, self._clock)
+        wake = self._planner.wake if self._planner is not None else _nobody_plans
+        self._timers = Timers(self.loop, self._contacts, self.links, self._clock, wake)
         self._callers = Callers(key)
         self._watch = Watch(self.loop, store)
-        self._projector = ProjectorKeeper(config.state_dir)
+        self._projector = ProjectorKeeper(config.state_dir, keep_log=config.keep_log)
         self._history = History(
             self.loop, config.state_dir, self._planner, self._clock, self._projector.wake
         )
@@ -99,13 +103,20 @@ class Daemon:
             self.links,
             self._contacts,
             self._callers,
-            Submitter(self.loop, self._blobs, self._history.past),
+            Submitter(self.loop, intake, self._history.past),
             self._history,
             self._watch,
             self._status,
         )
         agents = Agents(
-            self.loop, self.links, self._contacts, self._clock, self._blobs, self._callers, key
+            self.loop,
+            self.links,
+            self._contacts,
+            self._clock,
+            self._blobs,
+            self._callers,
+            StepCreator(self.loop, intake),
+            key,
         )
         self._grpc = GrpcServer(config.listen, self.control, agents, self._callers)
         self._door: DoorServer = local_door(config.socket, self.control, self._callers)

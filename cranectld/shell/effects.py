@@ -30,15 +30,26 @@ class Links:
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
         self._streams = 0
+        self._newest: dict[str, int] = {}
+        """Highest number opened for each node, also when that stream has ended."""
 
-    def open(self, node: str, link: Link) -> int:
-        """From now on `node`'s orders go to `link`; gives the stream's number, higher than before."""
+    def next_number(self) -> int:
+        """A number for a stream, higher than any before."""
+        self._streams += 1
+        return self._streams
+
+    def open(self, node: str, link: Link, number: int) -> bool:
+        """From now on `node`'s orders go to `link`, the stream of that number. False, and nothing is
+        changed, if one with a higher number was opened: the agent has dialled again since.
+        """
+        if number < self._newest.get(node, 0):
+            return False
+        self._newest[node] = number
         old = self._links.get(node)
         self._links[node] = link
         if old is not None:
             old.replaced()
-        self._streams += 1
-        return self._streams
+        return True
 
     def close(self, node: str, link: Link) -> None:
         """`link` has ended; it may have been replaced already."""

@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 from crane.errors import CraneError, ErrorCode
 from cranectld.core.apply import apply
-from cranectld.core.commands import Command, Rejected
+from cranectld.core.commands import Command, Rejected, TakeReports
 from cranectld.core.decide import decide
 from cranectld.core.effects import Effect
 from cranectld.core.events import Logged
+from cranectld.core.packs import live_packs
 from cranectld.core.react import react
 from cranectld.core.state import State
 from cranectld.shell import failpoint
@@ -41,6 +42,8 @@ MAX_FLIGHT = 256
 """Batches not yet durable; beyond, deciding waits for the disk."""
 MAX_INBOX = 100_000
 MAX_WAITING_BYTES = 64 << 20
+PULSE = 0.02
+"""Seconds between two turns that have nothing but agents' reports to take."""
 SWITCH_INTERVAL = 0.0005
 """How soon a busy loop lets the writer's thread have the interpreter, in seconds."""
 
@@ -73,7 +76,11 @@ class Loop:
         self._inbox: deque[tuple[Command, _Future]] = deque()
         self._flight: deque[_Batch] = deque()
         self._readers: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._urgent = 0
+        """Commands of the inbox that cannot wait."""
         self._scheduled = False
+        self._pulse: asyncio.TimerHandle | None = None
+        self._last_turn = 0.0
         self._closing = False
         self._durable = state.seq
         self._turns = Samples()
@@ -83,7 +90,7 @@ class Loop:
             store,
             lambda seq: self._call(self._made_durable, seq),
             lambda error: self._call(self._append_failed, error),
-            _packs(state),
+            live_packs(state),
         )
         self.failure: asyncio.Future[LogFailed] = self._aio.create_future()
         """Done when the daemon has to stop at once."""
@@ -196,12 +203,28 @@ class Loop:
                 "try again later, with more jobs per request",
             )
         self._inbox.append((command, future))
+        self._urgent += not isinstance(command, TakeReports)
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._inbox and not self._scheduled and len(self._flight) < MAX_FLIGHT:
-            self._scheduled = True
-            self._aio.call_soon(self._turn)
+        """Have a turn come: at once, or (if nothing is urgent) a pulse after the last one.
+
+        On a busy cluster reports come in all the time, a few from each agent; taken together they
+        cost one append, one look of the planner and one of the projector.
+        """
+        if not self._inbox or self._scheduled or len(self._flight) >= MAX_FLIGHT:
+            return
+        wait = 0.0 if self._urgent else self._last_turn + PULSE - self._aio.time()
+        if wait > 0:
+            if self._pulse is None:
+                self._pulse = self._aio.call_later(wait, self._beat)
+            return
+        self._scheduled = True
+        self._aio.call_soon(self._turn)
+
+    def _beat(self) -> None:
+        self._pulse = None
+        self._schedule()
 
     def _turn(self) -> None:
         """Decide some of the inbox."""
@@ -212,6 +235,7 @@ class Loop:
         now, batch, taken = self._clock.now(), _Batch(), 0
         while self._inbox and taken < MAX_TURN_COMMANDS:
             command, future = self._inbox.popleft()
+            self._urgent -= not isinstance(command, TakeReports)
             taken += 1
             if future.cancelled():
                 continue  # whoever asked has gone before it was looked at
@@ -235,6 +259,7 @@ class Loop:
         else:
             self._release_durable()
         self._turns.add(self._clock.monotonic() - started)
+        self._last_turn = 0.0 if self._inbox else self._aio.time()
         self._schedule()
 
     def _take(self, command: Command, future: _Future, now: int, batch: _Batch) -> None:
@@ -322,6 +347,7 @@ class Loop:
         waiting += [future for batch in self._flight for future, _ in batch.replies]
         waiting += [future for _, future in self._readers]
         self._inbox.clear()
+        self._urgent = 0
         self._flight.clear()
         self._readers.clear()
         for future in waiting:
@@ -341,12 +367,3 @@ def _stopping() -> CraneError:
     return CraneError(
         ErrorCode.UNAVAILABLE, "the controller is stopping", "try again when it is back"
     )
-
-
-def _packs(state: State) -> dict[int, None]:
-    """Packs that jobs in memory refer to."""
-    found: dict[int, None] = {}
-    for job in state.jobs.values():
-        found[job.submission.script.pack] = None
-        found[job.submission.environment.pack] = None
-    return found

@@ -23,8 +23,10 @@ enough it finishes by itself."""
 class ProjectorKeeper:
     """Starts the projector, and again whenever it ends."""
 
-    def __init__(self, state_dir: str) -> None:
+    def __init__(self, state_dir: str, *, keep_log: bool = True) -> None:
+        """`keep_log` False: it may have the log's beginning removed (`controller.keep_log`)."""
         self._state_dir = state_dir
+        self._arguments = () if keep_log else ("--prune-log",)
         self._process: ProjectorProcess | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._began = 0.0
@@ -37,7 +39,7 @@ class ProjectorKeeper:
         self._began = aio.time()
         self.starts += 1
         try:
-            self._process = ProjectorProcess(self._state_dir)
+            self._process = ProjectorProcess(self._state_dir, self._arguments)
         except OSError as error:  # too many processes or open files: there may be room later
             log.error("cannot be started: %s", error)
             self._retry()

@@ -1,14 +1,16 @@
-"""Time for the core: a Tick when something is due, and NodeSilent for agents that are late."""
+"""Time for the core: a Tick when something is due, NodeSilent for agents that are late, and
+ClockStepped when the wall clock was set forward.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from crane.errors import CraneError
-from cranectld.core.commands import Command, Rejected, Tick
+from cranectld.core.commands import ClockStepped, Command, Rejected, Tick
 from cranectld.core.contact import ContactBook
 from cranectld.core.due import next_due
 from cranectld.core.events import Logged
@@ -23,26 +25,39 @@ SHORTEST = 0.01
 """Seconds between two Ticks at least: what a Tick leaves due must not keep the loop busy."""
 
 LONGEST = 60.0
-"""Seconds; the wall clock may be set meanwhile, so that far instants are looked at again."""
+"""Seconds; the host may sleep, or event time go slower: far instants are looked at again."""
 
 CONTACT_CHECKS = 4
 LONGEST_CHECK = 1.0
 """Lateness is looked for so many times per node timeout, and at least so often (seconds)."""
 
+FOLLOWED = 0.1
+"""Seconds by which the wall clock is set forward at least for event time to follow at once."""
+
 
 class Timers:
     """Arms itself after every change of the state."""
 
-    def __init__(self, loop: Loop, contacts: ContactBook, links: Links, clock: Clock) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        contacts: ContactBook,
+        links: Links,
+        clock: Clock,
+        stepped: Callable[[], None],
+    ) -> None:
+        """`stepped`: called when event time has gone forward at once."""
         self._loop = loop
         self._links = links
         self._contacts = contacts
         self._clock = clock
         self._aio = asyncio.get_running_loop()
         self._tick: asyncio.TimerHandle | None = None
-        self._check: asyncio.TimerHandle | None = None
+        self._next_check: asyncio.TimerHandle | None = None
         self._stale = False
         self._ticking = False
+        self._stepping = False
+        self._on_step = stepped
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._checked = clock.now()
 
@@ -50,11 +65,11 @@ class Timers:
         """Begin, on the state as it is now."""
         self._loop.on_applied.append(self._changed)
         self._arm()
-        self._check_contacts()
+        self._check()
 
     def close(self) -> None:
         """Stop."""
-        for handle in (self._tick, self._check):
+        for handle in (self._tick, self._next_check):
             if handle is not None:
                 handle.cancel()
         for task in list(self._tasks):
@@ -90,11 +105,39 @@ class Timers:
         self._ticking = False
         self._arm()
 
-    def _check_contacts(self) -> None:
+    def _check(self) -> None:
+        """Follow a wall clock that was set forward, else look who is late: what is found late on one
+        side of a step must not be decided on the other.
+        """
+        ahead = self._clock.ahead()
+        if ahead > FOLLOWED * NS and not self._stepping:
+            log.warning("the wall clock was set forward by %.1f s", ahead / NS)
+            self._stepping = True
+            self._run(self._step(ahead))
+        if not self._stepping:
+            self._look_who_is_late()
+        period = min(self._loop.state.config.timeouts.node / CONTACT_CHECKS, LONGEST_CHECK)
+        self._next_check = self._aio.call_later(max(period, SHORTEST), self._check)
+
+    async def _step(self, by: int) -> None:
+        """Fences move first, then event time and the silences, which nobody compares in between."""
+        try:
+            await self._loop.submit(ClockStepped(by))
+            self._clock.follow(by)
+            self._contacts.stepped(by)
+            self._checked += by
+            self._on_step()
+        except CraneError as error:
+            log.info("the wall clock is not followed yet: %s", error)
+        finally:
+            self._stepping = False
+            self._arm()
+
+    def _look_who_is_late(self) -> None:
         now, timeout = self._clock.now(), self._loop.state.config.timeouts.node
         if now - self._checked > (LONGEST_CHECK + max(timeout / CONTACT_CHECKS, 1.0)) * NS:
             # What agents sent meanwhile may still wait to be read.
-            log.warning("the clock was set, or this process was held up: agents are awaited anew")
+            log.warning("this process was held up: agents are awaited anew")
             self._contacts.excuse(now)
         self._checked = now
         for silent in self._contacts.late(now):
@@ -103,8 +146,6 @@ class Timers:
             # lease beyond it, ends first; the agent has to register to be obeyed again.
             self._links.end(silent.node)
             self._submit(silent, None)
-        period = min(timeout / CONTACT_CHECKS, LONGEST_CHECK)
-        self._check = self._aio.call_later(max(period, SHORTEST), self._check_contacts)
 
     def _submit(self, command: Command, after: Callable[[], Any] | None) -> None:
         async def run() -> None:
@@ -115,6 +156,9 @@ class Timers:
             if after is not None:
                 after()
 
-        task = self._aio.create_task(run())
+        self._run(run())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._aio.create_task(work)
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from cranectld.sim.world import World
 
 GIVE_UP = seconds(10)
-"""A session not welcomed by then is dialled anew."""
+"""A session in which we are not registered by then is dialled anew."""
 
 
 class SimulatedAgent(Process):
@@ -62,10 +62,11 @@ class SimulatedAgent(Process):
         self.process: Process = self
         self.state = AgentState()
         self.stream: Stream | None = None
-        self.welcomed = False
+        self.registered = False
+        self._welcome: Welcome | None = None
+        """Of a session in which the controller has not said yet that it has registered us."""
         self.heartbeat = seconds(5)
         self.last_word = 0
-        self._hello_sent = 0
         self._retries = 0
         self._unconfirmed: dict[object, LaunchStep] = {}
         """Launches the launcher has given no word of."""
@@ -169,21 +170,21 @@ class SimulatedAgent(Process):
     def _dial(self) -> None:
         world = self.world
         self.stream = world.network.dial(self.host.name, self, world.controller)
-        self.welcomed = False
+        self.registered = False
+        self._welcome = None
         if self.stream is None:
             self._dial_later()
             return
-        self._hello_sent = self.host.now
         self.stream.to_controller(Hello(self._registration()))
-        world.clock.after(GIVE_UP, self._no_welcome, self.stream, owner=self)
+        world.clock.after(GIVE_UP, self._not_registered, self.stream, owner=self)
 
     def _dial_later(self) -> None:
         self._retries = min(self._retries + 1, 6)
         delay = self.world.draw(20 * MS, 100 * MS << self._retries)
         self.world.clock.after(delay, self._dial, owner=self)
 
-    def _no_welcome(self, stream: Stream) -> None:
-        if stream is self.stream and not self.welcomed:
+    def _not_registered(self, stream: Stream) -> None:
+        if stream is self.stream and not self.registered:
             self._hang_up()
 
     def _registration(self) -> Registration:
@@ -209,8 +210,8 @@ class SimulatedAgent(Process):
             self._over()
 
     def _over(self) -> None:
-        if self.welcomed:
-            self.welcomed = False
+        if self.registered:
+            self.registered = False
             self.tell(Disconnected(self.state.stream))
         self._dial_later()
 
@@ -222,20 +223,20 @@ class SimulatedAgent(Process):
         if isinstance(message, ControllerMessage):
             self._controller_said(message)
         elif isinstance(message, Welcome):
-            self.welcomed, self._retries = True, 0
+            self._welcome = message
             self.heartbeat = message.heartbeat
-            self.tell(
-                Connected(
-                    message.epoch, message.stream, message.lease, message.kill, self._hello_sent
-                )
-            )
-            if self.stream is stream:
-                self.world.clock.after(0, self._beat, stream, owner=self)
+            stream.to_controller(AgentMessage(self.host.now))
+            self.world.clock.after(self.heartbeat, self._beat, stream, owner=self)
         else:
             assert isinstance(message, Refused)
             self._hang_up()
 
     def _controller_said(self, message: ControllerMessage) -> None:
+        welcome = self._welcome
+        if welcome is not None and message.heard:
+            self._welcome, self.registered, self._retries = None, True, 0
+            terms = (welcome.lease, welcome.kill)
+            self.tell(Connected(welcome.epoch, welcome.stream, *terms, message.heard))
         number = self.state.stream
         if message.heard:
             self.tell(Heard(number, message.heard))
@@ -260,7 +261,7 @@ class SimulatedAgent(Process):
         self.world.clock.after(self.heartbeat, self._beat, stream, owner=self)
 
     def _send_reports(self, send: Send) -> None:
-        if self.stream is None or not self.welcomed:
+        if self.stream is None or not self.registered:
             return
         message = AgentMessage(self.host.now, send.reports)
         self.world.faults.hit(self, "report")
@@ -273,7 +274,7 @@ class SimulatedAgent(Process):
 
     def ask(self, asked: StepAsked) -> bool:
         """Hand on a `crun`; False without a session."""
-        if self.stream is None or not self.welcomed:
+        if self.stream is None or not self.registered:
             return False
         self.stream.to_controller(AgentMessage(self.host.now, asked=asked))
         return True

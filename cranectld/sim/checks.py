@@ -9,10 +9,12 @@ from crane.states import ENDED, JobState, Reason
 from cranectld.core import events as ev
 from cranectld.core.events import JobEnd
 from cranectld.core.fold import RequestCache, rebuild
+from cranectld.core.packs import live_packs
 from cranectld.core.state import State
 from cranectld.core.verify import verify
 from cranectld.sim.disk import fold
 from cranectld.sim.truth import Execution, SimulationError
+from cranectld.sim.users import ENVIRONMENT
 
 if TYPE_CHECKING:
     from cranectld.sim.host import FakeStep
@@ -124,7 +126,7 @@ class Checks:
         from cranectld.shell.tables import PlannerTables  # noqa: PLC0415 - numba
 
         anew = PlannerTables()
-        anew.apply(rebuild(controller.state, RequestCache()), self._world.clock.now)
+        anew.apply(rebuild(controller.state, RequestCache()), controller.now)
         if not tables.tables.equals(anew.tables):
             raise SimulationError("the planner's tables differ from tables built from the state")
 
@@ -153,6 +155,9 @@ class Checks:
             if node.jobs or node.cpus_used or node.memory_used or node.exclusive:
                 text = f"the controller believes {node.config.name} in use by {list(node.jobs)}"
                 raise SimulationError(text, tuple(node.jobs))
+        packs = [pack for pack in live_packs(state) if pack != ENVIRONMENT.pack]
+        if packs:
+            raise SimulationError(f"the store may never forget packs {packs} of steps that ended")
         for end in self.ends.values():
             self._check_end(end)
 

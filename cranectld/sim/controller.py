@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from crane.session import Order
+from crane.config.model import Timeouts
+from crane.session import Order, Registration
 from cranectld.core.apply import apply
 from cranectld.core.commands import (
     ApplyConfig,
+    ClockStepped,
     Command,
     CreateStep,
     RegisterNode,
@@ -33,6 +35,7 @@ from cranectld.core.events import Logged
 from cranectld.core.identity import CONTROLLER
 from cranectld.core.react import react
 from cranectld.core.verify import verify
+from cranectld.shell.clock import Clock as EventTime
 from cranectld.sim.clock import MS, US, Process, Timer, seconds
 from cranectld.sim.messages import (
     AgentMessage,
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
 
 Reply = Callable[[object], None]
 TURN_COMMANDS = 64
+FOLLOWED = 100 * MS
+INTRODUCTION = seconds(10)
+"""From a Welcome to the agent's first frame after it, at most."""
 
 
 @dataclass(slots=True)
@@ -63,15 +69,21 @@ class _Batch:
 
 
 class _Link:
-    """The open stream to one agent; orders wait until it has been welcomed."""
+    """A stream of an agent; what it said, and orders for it, wait until it is registered."""
 
-    __slots__ = ("number", "orders", "stream", "welcomed")
+    __slots__ = ("number", "orders", "registered", "registration", "said", "stream", "terms")
 
-    def __init__(self, stream: Stream, number: int) -> None:
+    def __init__(
+        self, stream: Stream, number: int, registration: Registration, terms: Timeouts
+    ) -> None:
         self.stream = stream
         self.number = number
+        self.registration = registration
+        self.terms = terms
+        """What it was told in its Welcome."""
         self.orders: list[Order] = []
-        self.welcomed = False
+        self.said: list[AgentMessage] = []
+        self.registered = False
 
 
 class SimulatedController(Process):
@@ -82,6 +94,7 @@ class SimulatedController(Process):
         self.world = world
         self.process: Process = self
         self.state = world.log.recover(world.rng)
+        self._time = EventTime(self.state.time, world.wall, lambda: world.clock.now)
         self.contacts = ContactBook(self.state, self.now)
         self.planner = make_planner(world.options.planner, self)
         self._inbox: deque[tuple[Command, Reply | None]] = deque()
@@ -90,24 +103,38 @@ class SimulatedController(Process):
         self._to_write: list[_Batch] = []
         self._writing = False
         self._durable = self.state.seq
+        self._open = False
+        self._guests: dict[Stream, _Link] = {}
+        """Welcomed; their agents have not proved yet that they are there."""
         self._links: dict[str, _Link] = {}
+        self._newest: dict[str, int] = {}
         self._streams = 0
         self._tick: Timer | None = None
         self._ticking = False
+        self._stepping = False
 
     def start(self) -> None:
         """Recover, start an epoch, put the configuration in force, and begin to plan."""
         self.world.checks.recovered(self.state)
         self.submit(StartEpoch(), None)
-        self.submit(ApplyConfig(CONTROLLER, self.world.config), None)
+        self.submit(ApplyConfig(CONTROLLER, self.world.config), self._open_doors)
         self.planner.start()
         self.planner.wake()
         self._check_contacts()
 
+    def _open_doors(self, _: object) -> None:
+        """The epoch has begun and the configuration is in force: agents may register."""
+        self._open = True
+
     @property
     def now(self) -> int:
-        """The controller's wall clock."""
-        return self.world.clock.now
+        """Event time."""
+        return self._time.now()
+
+    def after(self, instant: int, action: Callable[[], None], least: int = 0) -> Timer:
+        """Call at an instant of event time, and in `least` ns at the earliest."""
+        delay = max(instant - self.now, least)
+        return self.world.clock.after(delay, action, owner=self)
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -220,7 +247,7 @@ class SimulatedController(Process):
             self.planner.wake()
 
     def _send_orders(self, link: _Link) -> None:
-        if not link.welcomed or not link.orders:
+        if not link.registered or not link.orders:
             return
         message = ControllerMessage(self.state.epoch, orders=tuple(link.orders))
         link.orders.clear()
@@ -237,7 +264,7 @@ class SimulatedController(Process):
             self._tick = None
         due = None if self._ticking else next_due(self.state)
         if due is not None:
-            self._tick = self.world.clock.at(max(due, self.now + 10 * MS), self._due, owner=self)
+            self._tick = self.after(due, self._due, least=10 * MS)
 
     def _due(self) -> None:
         self._tick = None
@@ -249,15 +276,28 @@ class SimulatedController(Process):
         self._arm()
 
     def _check_contacts(self) -> None:
+        ahead = self._time.ahead()
+        if ahead > FOLLOWED and not self._stepping:
+            self._stepping = True
+            self.submit(ClockStepped(ahead), lambda _: self._stepped(ahead))
+        if not self._stepping:
+            self._look_who_is_late()
+        period = min(seconds(self.world.config.timeouts.node) // 4, seconds(1))
+        self.world.clock.after(period, self._check_contacts, owner=self)
+
+    def _stepped(self, by: int) -> None:
+        self._time.follow(by)
+        self.contacts.stepped(by)
+        self._stepping = False
+        self.planner.wake()
+        self._arm()
+
+    def _look_who_is_late(self) -> None:
         for silent in self.contacts.late(self.now):
             # Its fence counts from what was heard last: no later word may renew the agent's lease
             # in this session, so the session ends first.
-            link = self._links.pop(silent.node, None)
-            if link is not None:
-                link.stream.close_at(self)
+            self._end(silent.node)
             self.submit(silent, None)
-        period = min(seconds(self.world.config.timeouts.node) // 4, seconds(1))
-        self.world.clock.after(period, self._check_contacts, owner=self)
 
     # --- sessions --------------------------------------------------------------------------------
 
@@ -267,20 +307,28 @@ class SimulatedController(Process):
             self._hello(stream, message)
             return
         assert isinstance(message, AgentMessage)
+        guest = self._guests.pop(stream, None)
+        if guest is not None:
+            self._register(guest)
         link = self._links.get(stream.node)
         if link is None or link.stream is not stream:
             return
         self.contacts.heard(stream.node, self.now)
+        if link.registered:
+            self._said(link, message)
+        else:
+            link.said.append(message)
+
+    def _said(self, link: _Link, message: AgentMessage) -> None:
+        node = link.stream.node
         if message.asked is not None:
             self._step_asked(link, message.asked)
         if message.reports:
             last = message.reports[-1][0]
             reports = tuple(report for _, report in message.reports)
             for seq, report in message.reports:
-                self.world.story.report(stream.node, seq, report)
-            self.submit(
-                TakeReports(stream.node, reports), lambda answer: self._taken(link, last, answer)
-            )
+                self.world.story.report(node, seq, report)
+            self.submit(TakeReports(node, reports), lambda answer: self._taken(link, last, answer))
         link.stream.to_agent(ControllerMessage(self.state.epoch, heard=message.clock))
 
     def _taken(self, link: _Link, last: int, answer: object) -> None:
@@ -290,36 +338,62 @@ class SimulatedController(Process):
             self.world.faults.hit(self, "acknowledge")
 
     def _hello(self, stream: Stream, hello: Hello) -> None:
-        node = hello.registration.node
-        old = self._links.get(node)
-        self._streams += 1
-        link = self._links[node] = _Link(stream, self._streams)
-        if old is not None and old.stream is not stream:
-            old.stream.close_at(self)
-        self.contacts.heard(node, self.now)
-        self.submit(RegisterNode(hello.registration), lambda answer: self._welcome(link, answer))
-
-    def _welcome(self, link: _Link, answer: object) -> None:
-        if self._links.get(link.stream.node) is not link:
-            return
-        if isinstance(answer, Rejected):
-            link.stream.to_agent(Refused(answer.message))
+        if not self._open:
+            stream.to_agent(Refused("the controller is starting"))
             return
         timeouts = self.state.config.timeouts
-        link.stream.to_agent(
+        self._streams += 1
+        self._guests[stream] = _Link(stream, self._streams, hello.registration, timeouts)
+        stream.to_agent(
             Welcome(
                 self.state.epoch,
-                link.number,
+                self._streams,
                 seconds(timeouts.lease),
                 timeouts.lost_contact == "kill",
                 seconds(timeouts.heartbeat),
             )
         )
-        link.welcomed = True
+        self.world.clock.after(INTRODUCTION, self._no_proof, stream, owner=self)
+
+    def _no_proof(self, stream: Stream) -> None:
+        if self._guests.pop(stream, None) is not None:
+            stream.close_at(self)
+
+    def _register(self, link: _Link) -> None:
+        """Its agent is there: the stream takes the place of an older one."""
+        node = link.stream.node
+        if link.number < self._newest.get(node, 0):
+            link.stream.close_at(self)
+            return
+        self._newest[node] = link.number
+        old = self._links.get(node)
+        self._links[node] = link
+        if old is not None:
+            old.stream.close_at(self)
+        self.submit(RegisterNode(link.registration), lambda answer: self._registered(link, answer))
+
+    def _registered(self, link: _Link, answer: object) -> None:
+        if self._links.get(link.stream.node) is not link:
+            return
+        if isinstance(answer, Rejected) or link.terms != self.state.config.timeouts:
+            self._end(link.stream.node)
+            return
+        link.registered = True
+        self.contacts.heard(link.stream.node, self.now)
+        for message in link.said:
+            self._said(link, message)
+        link.said.clear()
         self._send_orders(link)
+
+    def _end(self, node: str) -> None:
+        """End the node's session: its agent has to register to be obeyed again."""
+        link = self._links.pop(node, None)
+        if link is not None:
+            link.stream.close_at(self)
 
     def broken(self, stream: Stream) -> None:
         """A stream is over."""
+        self._guests.pop(stream, None)
         link = self._links.get(stream.node)
         if link is not None and link.stream is stream:
             del self._links[stream.node]

@@ -27,6 +27,7 @@ before it forgets."""
 
 KINDS = (
     "controller", "agent", "launcher", "shim", "reboot", "lose_host", "partition", "break", "power_cut",
+    "clock",
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class Faults:
             "partition": self._partition,
             "break": self._break,
             "power_cut": self._power_cut,
+            "clock": self._set_clock,
         }
 
     def start(self) -> None:
@@ -173,6 +175,13 @@ class Faults:
             self.count("power cut", host.name)
             host.switch_off()
             host.switch_on()
+
+    def _set_clock(self) -> None:
+        """The wall clock of the controller's host is set: forward or back, a little or far."""
+        rng = self._world.rng
+        by = round(seconds(rng.choice((0.3, 3.0, 30.0, 300.0))) * rng.uniform(-1.0, 1.0))
+        self._world.wall_ahead += by
+        self.count("clock set", f"by {by / 1e9:.1f} s")
 
     # --- the quiet phase -------------------------------------------------------------------------
 

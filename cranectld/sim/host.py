@@ -149,7 +149,8 @@ class FakeHost:
         step.record.started = StepStarted(step.key, self.now, step.pid)
         self._tell(step.record.started)
         world.clock.after(step.behaviour.duration, self._run_out, step, owner=step)
-        self._arm(step, order.end_time)
+        late = max(0, order.start_time - self.now)  # the controller's clock was set forward
+        self._arm(step, order.end_time and order.end_time - late)
         if order.key.step == BATCH_STEP:
             for _ in range(step.behaviour.crun_steps):
                 delay = world.draw(0, step.behaviour.duration)

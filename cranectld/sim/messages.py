@@ -17,7 +17,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The controller's first frame: the node is registered, durably."""
+    """The controller's first frame: it waits for the agent's next, which registers the node."""
 
     epoch: int
     stream: int

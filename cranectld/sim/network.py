@@ -224,7 +224,8 @@ class Network:
 
     def host_died(self, node: str) -> None:
         """A host lost its power: what its kernel had not got through is never sent again, and
-        nobody resets its streams. The other end finds out by its keepalive.
+        nobody resets its streams. The other end finds out by its keepalive, and may get what was
+        under way when the host is up again.
         """
         for stream in self._streams.get(node, ()):
             to_agent, to_controller = stream.directions
@@ -233,8 +234,9 @@ class Network:
             self._clock.after(
                 seconds(0.1 + self._rng.random() * 20), self._end, stream, to_controller
             )
-            to_controller.messages.clear()
-            to_controller.stalled = 0
+            if node in self._cut:
+                to_controller.messages.clear()
+                to_controller.stalled = 0
 
     def process_died(self, process: Process) -> None:
         """The kernel of a dead process's host resets its streams (its peers are told)."""

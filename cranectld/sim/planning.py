@@ -98,7 +98,7 @@ class _Passes:
         due = controller.now + REFRESH
         begin = next_begin(controller.state, controller.now)
         due = due if begin is None else min(due, begin)
-        self._refresh = controller.world.clock.at(due, self.wake, owner=controller)
+        self._refresh = controller.after(due, self.wake)
 
     def propose(self) -> tuple[PlannedStart, ...]:
         """The starts of one pass."""
@@ -128,7 +128,7 @@ class RealPlanner(_Passes):
 
     def tables(self) -> PlannerTables:
         """With everything handed over folded in."""
-        now = self.controller.world.clock.now
+        now = self.controller.now
         for changes in self._inbox:
             self._tables.apply(changes, now)
         self._inbox.clear()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crane.config.model import ClusterConfig
-from crane.jobspec import BATCH_STEP, Submission
+from crane.jobspec import BATCH_STEP, BlobRef, Submission
 from crane.session import EndCause, LaunchStep, StepRequest
 from crane.states import ENDED, Reason
 from cranectld.core.commands import Command, PastJob, Rejected, StepGranted
@@ -33,7 +33,7 @@ from cranectld.sim.messages import StepAsked
 from cranectld.sim.network import Network
 from cranectld.sim.story import Story
 from cranectld.sim.truth import SimulationError, Truth
-from cranectld.sim.users import PEOPLE, Users, past_jobs
+from cranectld.sim.users import ENVIRONMENT, PEOPLE, Users, past_jobs
 
 if TYPE_CHECKING:
     from crane.config.model import NodeConfig
@@ -94,6 +94,8 @@ class World:
         self.checking = self.options.checking
         self.clock = Clock()
         self.story = Story(self.clock, recording=self.options.recording)
+        self.wall_ahead = 0
+        """ns by which the wall clock of the controller's host is set wrong."""
         self.network = Network(self.clock, self.rng)
         self.log = FakeLog()
         self.truth = Truth(self)
@@ -207,6 +209,10 @@ class World:
         """Make a durable row part of the run's digest."""
         self._digest.update(row)
 
+    def wall(self) -> int:
+        """The wall clock of the controller's host."""
+        return self.clock.now + self.wall_ahead
+
     # --- chance ----------------------------------------------------------------------------------
 
     def draw(self, low: float, high: float) -> int:
@@ -271,7 +277,8 @@ class World:
             return
         self._asked += 1
         request = StepRequest(
-            argv=("hostname",), name="hostname", ticket=b"t", endpoint=step.host.name,
+            argv=BlobRef(ENVIRONMENT.pack + self._asked, 0), environment=ENVIRONMENT,
+            name="hostname", ticket=b"t", endpoint=step.host.name,
             min_nodes=self.rng.choice((0, 1)), overlap=self.rng.random() < 0.5,
         )  # fmt: skip
         agent.ask(StepAsked(self._asked, step.key.job_id, step.order.uid, request))

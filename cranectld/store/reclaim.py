@@ -23,7 +23,9 @@ _NAME = "reclaim.json"
 
 @dataclass(frozen=True, slots=True)
 class Reclaim:
-    """`log_through`: rows up to this event are covered by snapshots; `packs`: no live job's."""
+    """`log_through`: rows up to this event are covered by snapshots; `packs`: no live job or step
+    needs them.
+    """
 
     log_through: int = 0
     packs: tuple[int, ...] = ()

@@ -32,7 +32,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A controller proved to hold the key and welcomed this agent."""
+    """A controller proved to hold the key, welcomed this agent, and has registered it."""
 
     epoch: int
     stream: int
@@ -41,7 +41,7 @@ class Connected:
     """Nanoseconds."""
     kill: bool
     renewed: int
-    """When the Hello was sent that the controller has answered."""
+    """When the frame was sent with which it registered the node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
 Each scope is a function of a plain value: the job (on every host), the host, the step, the task.
 Names and meanings are those of sbatch(1) and srun(1), "OUTPUT ENVIRONMENT VARIABLES". MASTER_ADDR,
 MASTER_PORT, RANK and WORLD_SIZE are never set here: they are the user's, and must survive;
-`torch_rendezvous` makes them for the one who asks. SLURM_TASK_PID is not set: tasks are started
-without a process of ours in between that would know the id (craned.exec.identity).
+`torch_rendezvous` makes them for the one who asks. TASK_PID is set where a task is started
+(craned.exec.spawn).
 """
 
 from __future__ import annotations
@@ -211,9 +211,12 @@ def host_variables(host: HostScope, inherited: Mapping[str, str]) -> dict[str, s
     return found
 
 
-def batch_variables() -> dict[str, str]:
-    """What the batch script has beside the job's and the host's: it is task 0 of its job."""
-    values = {"PROCID": "0", "LOCALID": "0", "GTIDS": "0"}
+def batch_variables(umask: int) -> dict[str, str]:
+    """What the batch script has beside the job's and the host's: it is task 0 of its job.
+
+    (`crun` says the mask it was called with itself, by the same variable.)
+    """
+    values = {"PROCID": "0", "LOCALID": "0", "GTIDS": "0", "UMASK": f"{umask:04o}"}
     return mirrored(values) | {"ENVIRONMENT": "BATCH"}
 
 

@@ -17,6 +17,7 @@ from craned.exec.lease import LeaseWatch
 from craned.exec.protocol import Cause, Exited, Key, LaunchOrder, Started
 from craned.exec.relay import Relay
 from craned.exec.script import ScriptFile
+from craned.exec.spawn import names_its_pid, spawn, spawn_named
 from craned.exec.spool import append
 from craned.exec.stdio import (
     LaunchError,
@@ -29,11 +30,6 @@ from craned.exec.stdio import (
 )
 
 BATCH = -1
-_DEFAULT_SIGNALS = [
-    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM,
-    signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTSTP, signal.SIGTTIN,
-    signal.SIGTTOU, signal.SIGXFSZ,
-]  # fmt: skip
 _NEVER = float("inf")
 _ROUND = 0.001
 _PATIENCE_KILLED = 2.0
@@ -305,21 +301,10 @@ class Step:
             self.group.release()
 
 
-def _spawn(path: str, argv: list[str], env: dict[bytes, bytes], streams: Streams) -> int:
-    actions = [
-        (os.POSIX_SPAWN_DUP2, streams.stdin, 0),
-        (os.POSIX_SPAWN_DUP2, streams.stdout, 1),
-        (os.POSIX_SPAWN_DUP2, streams.stderr, 2),
-    ]
-    return os.posix_spawn(
-        path, argv, env, file_actions=actions, setsid=True, setsigmask=(),
-        setsigdef=_DEFAULT_SIGNALS,
-    )  # fmt: skip
-
-
 def _spawn_script(order: LaunchOrder, path: str, env: dict[bytes, bytes], streams: Streams) -> int:
+    start = spawn_named if names_its_pid(order.script) else spawn
     try:
-        return _spawn(path, [path, *order.argv], env, streams)
+        return start(path, [path, *order.argv], env, streams)
     except OSError as error:
         first = order.script[:128].partition(b"\n")[0].decode(errors="replace").rstrip()
         why = {
@@ -337,7 +322,7 @@ def _spawn_command(order: LaunchOrder, env: dict[bytes, bytes], streams: Streams
     refused = f"{order.argv[0]}: not found in PATH"
     for path in candidates(order.argv[0], env):
         try:
-            return _spawn(path, list(order.argv), env, streams)
+            return spawn_named(path, list(order.argv), env, streams)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:

@@ -21,6 +21,8 @@ log = logging.getLogger("craned.door")
 
 MAX_REQUEST = 4 << 20
 """Bytes; a step's environment and arguments fit."""
+_AROUND = 1 << 10
+"""Bytes of what is around a request in its frame, at most."""
 
 Request = TypeVar("Request", bound=Message)
 
@@ -48,6 +50,7 @@ class HostDoor:
             },
             {},
             _crashed,
+            MAX_REQUEST + _AROUND,
         )
 
     async def start(self) -> None:

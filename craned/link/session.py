@@ -57,8 +57,10 @@ class Owner(Protocol):
     def hello(self, nonce: bytes) -> pb.Hello:
         """How the agent introduces itself now."""
 
-    def welcomed(self, welcome: pb.Welcome, asked: int) -> None:
-        """A controller that holds the key has answered the Hello of the instant `asked`."""
+    def welcomed(self, welcome: pb.Welcome) -> None:
+        """A controller that holds the key has answered. It registers the node when it has read the
+        first frame sent after this, and says so by answering that (`heard`).
+        """
 
     def received(self, message: pb.ControllerMessage) -> None:
         """The next message of the session. Raises CraneError: the session is closed."""
@@ -156,7 +158,6 @@ class Session:
         return "the controller closed the session"
 
     async def _introduce(self, call: Call) -> None:
-        asked = self._clock.now()
         body = self._owner.hello(secrets.token_bytes(_NONCE_BYTES)).SerializeToString()
         hello = seal.hello_mac(self._key, body)
         await call.write(pb.Sealed(body=body, counter=0, mac=hello))
@@ -181,13 +182,13 @@ class Session:
         self._heartbeat = min(max(welcome.heartbeat, 0.05), 3600.0)
         if welcome.lease:
             self._heartbeat = min(self._heartbeat, welcome.lease / BEATS_PER_LEASE)
-        self._owner.welcomed(welcome, asked)
+        self._owner.welcomed(welcome)
 
     async def _talk(self, call: Call) -> None:
         loop = asyncio.get_running_loop()
         self._last_heard = loop.time()
         self._last_sent = 0.0
-        self._wake.set()
+        self._wake.set()  # the first frame is due whatever there is to say: it has us registered
         writer = loop.create_task(self._write(call))
         pulse = loop.create_task(self._pulse(call))
         try:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -32,6 +32,7 @@ from crane.v1.door_pb2 import DoorReply, DoorRequest
 from crane.wire.frames import LENGTH, frame
 from crane.wire.orders import orders_to_wire
 from crane.wire.session import device_to_wire, report_from_wire
+from crane.wire.steps import argv_to_blob
 from craned.exec.client import LauncherClient, LauncherOptions, Snapshot
 from craned.exec.protocol import (
     Exited,
@@ -45,7 +46,7 @@ from craned.exec.protocol import (
 _number = itertools.count()
 DEADLINE = 40.0
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SCRIPT, ENVIRONMENT = BlobRef(7, 0), BlobRef(7, 1)
+SCRIPT, ENVIRONMENT, ARGV = BlobRef(7, 0), BlobRef(7, 1), BlobRef(7, 2)
 
 
 class Host:
@@ -219,6 +220,8 @@ class Controller:
         self.lease, self.lost_contact, self.heartbeat = 60.0, "keep", 0.1
         self.devices: tuple[DeviceGroup, ...] = ()
         self.acknowledging = True
+        self.answering = True
+        """Whether sessions come about; else each is closed when its agent has proved to be there."""
         self.hellos: list[pb.Hello] = []
         self.reports: list[Any] = []
         self.forwards: list[Any] = []
@@ -264,9 +267,12 @@ class Controller:
             f"session {sessions}",
         )
 
-    def send(self, *orders: Order, script: str = "", environment: bytes = b"") -> None:
+    def send(
+        self, *orders: Order, script: str = "", environment: bytes = b"", argv: Sequence[str] = ()
+    ) -> None:
         message = pb.ControllerMessage(epoch=self.epoch)
         blobs = {SCRIPT: f"#!/bin/sh\n{script}\n".encode(), ENVIRONMENT: environment}
+        blobs[ARGV] = argv_to_blob(argv)
         orders_to_wire(message, orders, blobs)
         self.run(self._send(message))
 
@@ -334,11 +340,19 @@ class Controller:
         mac = seal.welcome_mac(self.welcome_key, hello_seal, body)
         await context.write(pb.Sealed(body=body, mac=mac))
         channel = seal.Channel(self.key, hello_seal, mac, "controller")
-        with self.news:
+        first = await context.read()
+        if not isinstance(first, pb.Sealed):
+            return
+        channel.open(first.body, first.counter, first.mac)
+        if self.answering:
             self._context, self._channel = context, channel
             self._serving = asyncio.current_task()
+            await self._take(pb.AgentMessage.FromString(first.body))
+        with self.news:
             self.hellos.append(hello)
             self.news.notify_all()
+        if not self.answering:
+            return
         while isinstance(sealed := await context.read(), pb.Sealed):
             channel.open(sealed.body, sealed.counter, sealed.mac)
             await self._take(pb.AgentMessage.FromString(sealed.body))

@@ -37,7 +37,7 @@ from crane.wire.errors import to_wire
 from crane.wire.session import key_from_wire
 
 DEADLINE = 40.0
-SCRIPT, ENVIRONMENT = BlobRef(7, 0), BlobRef(7, 1)
+SCRIPT, ENVIRONMENT, ARGV = BlobRef(7, 0), BlobRef(7, 1), BlobRef(7, 2)
 
 
 def test_an_agent_registers_with_what_its_host_has(rig: Any) -> None:
@@ -193,7 +193,7 @@ def test_a_job_finds_its_variables_devices_and_lookalikes(rig: Any) -> None:
     rig.controller.devices = (
         DeviceGroup("gpu", "a100", slots, (("CUDA_VISIBLE_DEVICES", "{indices}"),)),
     )
-    rig.start_craned(sessions=2)  # it learns of the devices, looks, and registers again
+    rig.start_craned()  # it learns of the devices, looks, and dials again before it registers
     devices = rig.controller.hellos[-1].inventory.devices
     assert [(d.name, d.type, d.count) for d in devices] == [("gpu", "a100", 2)]
     script = 'echo "$SLURM_JOB_ID $CUDA_VISIBLE_DEVICES $X $SLURM_CLUSTER_NAME"; command -v srun; scontrol show hostnames "n[1-2]"'
@@ -221,15 +221,17 @@ def test_tasks_of_a_step_stream_to_their_crun(rig: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as crun:
         crun.settimeout(DEADLINE)
         request = StepRequest(
-            argv=("/bin/sh", "-c", 'echo "$SLURM_PROCID/$SLURM_NTASKS on $SLURM_NODEID"'),
-            environment=b"PATH=/usr/bin:/bin",
+            argv=ARGV,
+            environment=ENVIRONMENT,
             endpoint=f"127.0.0.1:{crun.getsockname()[1]}",
             ticket=b"secret-ticket",
         )
         layout = StepLayout(("n0", "n1"), (1, 2))
         shares = (NodeShare("n0", 1000), NodeShare("n1", 2000))
         rig.controller.send(
-            rig.order(3, 0, request=request, layout=layout, shares=shares, addresses=("a", "b"))
+            rig.order(3, 0, request=request, layout=layout, shares=shares, addresses=("a", "b")),
+            argv=("/bin/sh", "-c", 'echo "$SLURM_PROCID/$SLURM_NTASKS on $SLURM_NODEID"'),
+            environment=b"PATH=/usr/bin:/bin",
         )
         stream, _ = crun.accept()
         with stream, stream.makefile("rb") as frames:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,7 +38,12 @@ S = 1_000_000_000
 NOW = 1_000 * S
 UID = os.geteuid()
 USER = User(Account(UID, 5, "ann", "/home/ann", "/bin/sh", (5, 7)), "staff", b"HOME=/home/ann")
-BLOBS = (b"#!/bin/sh\n", b"PATH=/opt/bin\0HOME=/elsewhere\0LANG=C")
+BLOBS = (
+    b"#!/bin/sh\n",
+    b"PATH=/opt/bin\0HOME=/elsewhere\0LANG=C",
+    b"prog\0x\0",
+    b"PATH=/p\0MASTER_ADDR=mine",
+)
 SPEC: dict[str, Any] = {"work_dir": "/home/ann/dir"}
 
 
@@ -52,15 +58,22 @@ def order(job: int = 7, step: int = BATCH_STEP, spec: JobSpec | None = None, **g
     return LaunchStep(StepKey(job, step, 2), UID, 5, "ann", **fields | given)
 
 
-def made(maker: LaunchMaker | None = None, **given: Any) -> LaunchOrder:
+def made(
+    maker: LaunchMaker | None = None, blobs: tuple[bytes, ...] = BLOBS, **given: Any
+) -> LaunchOrder:
     maker = maker or LaunchMaker("n1", "/state/bin")
-    result = maker.make(order(**given), BLOBS, USER, NOW)
+    result = maker.make(order(**given), blobs, USER, NOW)
     assert decode_order(result.encode()) == result, "the launcher can read it"
     return result
 
 
 def env_of(result: LaunchOrder) -> dict[str, str]:
     return decode_environment(result.env)
+
+
+def test_a_controller_whose_clock_was_set_forward_lengthens_no_limit() -> None:
+    ahead = NOW + 3_600 * S
+    assert made(start_time=ahead, end_time=ahead + 90 * S).time_limit == 90.0
 
 
 def test_a_batch_step() -> None:
@@ -80,6 +93,42 @@ def test_a_batch_step() -> None:
     assert "SLURM_JOB_END_TIME" in env
     assert "SLURM_NTASKS_PER_NODE" not in env
     assert "MASTER_ADDR" not in env
+
+
+def test_the_directory_submitted_from_and_the_submitters_umask() -> None:
+    spec = JobSpec(work_dir="/scratch", submit_dir="/home/ann", submit_host="login", umask=0o27)
+    result = made(spec=spec)
+    env = env_of(result)
+    assert (result.cwd, result.umask) == ("/scratch", 0o27)
+    assert (env["SLURM_SUBMIT_DIR"], env["CRANE_SUBMIT_DIR"]) == ("/home/ann", "/home/ann")
+    assert (env["SLURM_SUBMIT_HOST"], env["SLURM_UMASK"]) == ("login", "0027")
+    kept = LaunchMaker("n1", "/state/bin")
+    for other in (spec, replace(spec, umask=0), replace(spec, submit_dir="/"), JobSpec(**SPEC)):
+        assert made(kept, spec=other) == made(spec=other)
+
+
+@pytest.mark.parametrize(
+    ("told", "mask"), [(None, 0o22), (0, 0), (0o77, 0o77), (0o1000, 0), (0o7777, 0o777)]
+)
+def test_a_umask_is_within_the_permissions(told: int | None, mask: int) -> None:
+    assert made(spec=JobSpec(**SPEC, umask=told)).umask == mask
+
+
+@pytest.mark.parametrize(
+    ("told", "mask"),
+    [(b"", 0o26), (b"\0CRANE_UMASK=0077", 0o77), (b"\0CRANE_UMASK=0", 0),
+     (b"\0CRANE_UMASK=xyz", 0o26), (b"\0CRANE_UMASK=-1", 0o26), (b"\0CRANE_UMASK=7777", 0o777)],
+)  # fmt: skip
+def test_a_step_has_the_umask_crun_was_called_with(told: bytes, mask: int) -> None:
+    blobs = (*BLOBS[:3], BLOBS[3] + told)
+    assert crun(spec=JobSpec(**SPEC, umask=0o26), blobs=blobs).umask == mask
+
+
+def test_cpus_per_task_are_told_to_the_one_who_asked_for_them() -> None:
+    half = Component(cpus_per_task=1500, cpus_given=True)
+    for cpus, component in ((0, Component()), (1, Component(cpus_given=True)), (2, half)):
+        env = env_of(made(spec=JobSpec((component,), **SPEC)))
+        assert env.get("SLURM_CPUS_PER_TASK", "0") == str(cpus)
 
 
 def test_file_patterns_and_open_mode() -> None:
@@ -146,7 +195,7 @@ def test_devices_that_are_not_held_are_denied_and_invisible() -> None:
 
 def crun(**given: Any) -> LaunchOrder:
     request = StepRequest(
-        argv=("prog", "x"), environment=b"PATH=/p\0MASTER_ADDR=mine", work_dir="/step",
+        argv=BlobRef(1, 2), environment=BlobRef(1, 3), work_dir="/step",
         endpoint="h9:1234", ticket=b"tick", cpus_per_task=2000, stdin_mode=given.pop("stdin", "all"),
         rendezvous=given.pop("rendezvous", ""),
     )  # fmt: skip
@@ -194,7 +243,7 @@ def test_an_agent_of_an_ordinary_user_runs_nobody_elses_jobs(
 
 
 def test_a_ticket_that_is_no_text_is_refused() -> None:
-    request = StepRequest(argv=("x",), endpoint="h:1", ticket=b"\xff\x00")
+    request = StepRequest(argv=BlobRef(1, 2), endpoint="h:1", ticket=b"\xff\x00")
     with pytest.raises(CraneError, match="ticket"):
         made(step=0, request=request, layout=StepLayout(("n1",), (1,)))
     with pytest.raises(CraneError, match="no task on n1"):

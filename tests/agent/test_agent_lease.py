@@ -87,6 +87,22 @@ def test_kept_jobs_outlive_agent_and_launcher(rig: Any) -> None:
     assert controller.ends(1) == []
 
 
+def test_a_welcome_alone_renews_no_lease(rig: Any) -> None:
+    controller = rig.controller
+    controller.lease, controller.lost_contact, controller.heartbeat = 300.0, "kill", 3600.0
+    rig.start_craned()
+    # given a controller that welcomes the agent again and again, and never registers it
+    controller.answering = False
+    controller.lease = 6000.0
+    begun = time.monotonic()
+    controller.drop()
+    controller.wait(lambda: len(controller.hellos) >= 4, "three sessions more")
+    # then the agent still goes by what that controller has heard, as the controller itself does
+    status = rig.status()
+    assert not status.connected
+    assert 0 < status.lease_left < 300.0 - (time.monotonic() - begun)
+
+
 def test_an_agent_that_cannot_write_the_lease_down_launches_nothing(rig: Any) -> None:
     controller = rig.controller
     controller.lost_contact = "kill"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,11 +59,12 @@ from crane.wire.session import (
     report_to_wire,
 )
 from crane.wire.steps import (
+    argv_from_blob,
+    argv_to_blob,
     step_refusal_to_wire,
     step_reply_from_wire,
     step_reply_to_wire,
     step_request_from_wire,
-    step_request_to_wire,
 )
 
 texts = st.text("abc/%é \n", max_size=6)
@@ -78,6 +81,7 @@ components = st.builds(
     Component, min_nodes=u32, max_nodes=u32, ntasks=u32, ntasks_per_node=u32, cpus_per_task=u64,
     mem_per_node=u64, mem_per_cpu=u64, gres=st.lists(gres, max_size=2).map(tuple),
     exclusive=st.booleans(), features=texts, nodelist=names, exclude=names,
+    cpus_given=st.booleans(),
 )  # fmt: skip
 specs = st.builds(
     JobSpec, components=st.lists(components, min_size=1, max_size=2).map(tuple), partitions=names,
@@ -87,7 +91,7 @@ specs = st.builds(
     nice=st.integers(-1000, 1000), hold=st.booleans(), requeue=st.sampled_from((None, True, False)),
     work_dir=texts, stdin=texts, stdout=texts, stderr=texts, open_mode=st.sampled_from(OpenMode),
     signal=texts, mail_type=texts, mail_user=texts, submit_host=texts, export=texts,
-    switches=texts, extra=texts,
+    switches=texts, extra=texts, submit_dir=texts, umask=st.none() | st.integers(0, 0o777),
 )  # fmt: skip
 slots = st.builds(SlotShare, texts, texts, st.lists(u32, max_size=3).map(tuple))
 shares = st.builds(NodeShare, texts, u64, u64, st.lists(slots, max_size=2).map(tuple), u32)
@@ -95,7 +99,7 @@ keys = st.builds(StepKey, u32, st.integers(-1, 1 << 30), u32)
 causes = st.sampled_from(EndCause)
 requests = st.builds(
     StepRequest, ntasks=u32, min_nodes=u32, ntasks_per_node=u32, cpus_per_task=u32, nodelist=names,
-    exclude=names, name=texts, argv=names, environment=st.binary(max_size=8), work_dir=texts,
+    exclude=names, name=texts, work_dir=texts,
     endpoint=texts, ticket=st.binary(max_size=8), rendezvous=texts, overlap=st.booleans(),
     stdin_mode=texts,
 )  # fmt: skip
@@ -119,19 +123,20 @@ others: st.SearchStrategy[Order] = st.one_of(
 def launches(draw: Any) -> tuple[LaunchStep, dict[BlobRef, bytes]]:
     """A launch order with nothing in it that an agent does not need, and its blobs."""
     blobs = {BlobRef(9, n): draw(st.binary(min_size=1, max_size=5)) for n in range(2)}
-    script, environment = (draw(st.sampled_from((NO_BLOB, *blobs))) for _ in range(2))
+    first, environment = (draw(st.sampled_from((NO_BLOB, *blobs))) for _ in range(2))
+    script = first
     request, layout = None, None
     if draw(st.booleans()):
-        environment, layout = NO_BLOB, draw(layouts)
+        layout = draw(layouts)
         asked = draw(requests)
         request = StepRequest(
             ntasks=layout.ntasks % (1 << 32), ntasks_per_node=asked.ntasks_per_node,
-            cpus_per_task=asked.cpus_per_task, name=asked.name, argv=asked.argv,
-            environment=asked.environment, work_dir=asked.work_dir, endpoint=asked.endpoint,
+            cpus_per_task=asked.cpus_per_task, name=asked.name, argv=first,
+            environment=environment, work_dir=asked.work_dir, endpoint=asked.endpoint,
             ticket=asked.ticket, rendezvous=asked.rendezvous, overlap=asked.overlap,
             stdin_mode=asked.stdin_mode,
         )  # fmt: skip
-        script = NO_BLOB
+        script = environment = NO_BLOB
         if layout.ntasks >= 1 << 32:
             layout = StepLayout(("n1",), (1,))
             request = None
@@ -140,7 +145,7 @@ def launches(draw: Any) -> tuple[LaunchStep, dict[BlobRef, bytes]]:
         components=full.components[:1], account=full.account, qos=full.qos,
         reservation=full.reservation, work_dir=full.work_dir, stdin=full.stdin, stdout=full.stdout,
         stderr=full.stderr, open_mode=full.open_mode, signal=full.signal,
-        submit_host=full.submit_host,
+        submit_host=full.submit_host, submit_dir=full.submit_dir or full.work_dir, umask=full.umask,
     )  # fmt: skip
     array = draw(st.none() | st.builds(ArrayPlace, st.integers(1, 1 << 31), u32, arrays))
     held = tuple(draw(st.lists(shares, min_size=1, max_size=3)))
@@ -166,6 +171,10 @@ def _resolved(order: Order, table: dict[BlobRef, bytes] | tuple[bytes, ...]) -> 
         return table[ref] if isinstance(table, dict) else table[ref.index]
 
     fields = {name: getattr(order, name) for name in order.__match_args__ if name != "submission"}
+    step = order.request
+    if step is not None:
+        fields["request"] = replace(step, argv=NO_BLOB, environment=NO_BLOB)
+        fields["argv"], fields["environment"] = of(step.argv), of(step.environment)
     return fields, (s.spec, s.name, s.args, of(s.script), of(s.environment))
 
 
@@ -187,10 +196,13 @@ def test_orders(made: list[tuple[LaunchStep, dict[BlobRef, bytes]]], rest: list[
 def test_a_blob_that_jobs_share_travels_once() -> None:
     script = BlobRef(1, 0)
     orders = [
-        LaunchStep(StepKey(n, -1, 1), 1, 1, "u", Submission(JobSpec(), "j", script, script),
-                   (NodeShare("n1", 1),), ("a",), "p", 0)
+        LaunchStep(StepKey(n, step, 1), 1, 1, "u", Submission(JobSpec(), "j", script, script),
+                   (NodeShare("n1", 1),), ("a",), "p", 0, **made)
         for n in range(5)
+        for step, made in ((-1, {}), (0, {"request": StepRequest(argv=script, environment=script),
+                                          "layout": StepLayout(("n1",), (1,))}))
     ]  # fmt: skip
+    assert blob_refs(orders) == [script]
     message = pb.ControllerMessage()
     orders_to_wire(message, orders, {script: b"#!/bin/sh\n"})
     assert list(message.blobs) == [b"#!/bin/sh\n"]
@@ -213,9 +225,27 @@ def test_figures_that_no_host_can_mean_are_cut() -> None:
 @settings(deadline=None, max_examples=50)
 @given(u32, requests, keys, layouts)
 def test_steps(job_id: int, request: StepRequest, key: StepKey, layout: StepLayout) -> None:
-    assert step_request_from_wire(step_request_to_wire(job_id, request)) == (job_id, request)
+    same = {name: getattr(request, name) for name in request.__match_args__}
+    argv, environment = BlobRef(3, 1), BlobRef(3, 2)
+    sent = pb.CreateStepRequest(job_id=job_id, **same | {"argv": ["x"], "environment": b"A=1"})
+    message = pb.CreateStepRequest.FromString(sent.SerializeToString())
+    got = step_request_from_wire(message, argv, environment)
+    assert got == replace(request, argv=argv, environment=environment)
     reply = step_reply_to_wire(key, layout)
     assert step_reply_from_wire(key.job_id, reply) == (key, layout)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=4)))
+def test_a_command_line_is_read_as_it_was_stored(argv: list[str]) -> None:
+    assert argv_from_blob(argv_to_blob(argv)) == tuple(argv)
+
+
+def test_bytes_that_are_no_text_reach_the_program_as_they_are() -> None:
+    argv = argv_from_blob(b"prog\0\xff\xfe\0\0")
+    assert (len(argv), os.fsencode(argv[1]), argv[2]) == (3, b"\xff\xfe", "")
+    assert argv_to_blob(argv) == b"prog\0\xff\xfe\0\0"
+    assert argv_from_blob(b"") == ()
 
 
 def test_a_refused_step_raises_what_it_was_refused_with() -> None:

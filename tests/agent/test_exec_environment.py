@@ -70,7 +70,7 @@ def test_the_users_own_rendezvous_survives():
     everything = {
         **job_variables(JOB),
         **host_variables(host, {}),
-        **batch_variables(),
+        **batch_variables(0o22),
         **step_variables(STEP),
         **step_host_variables(STEP, 0),
         **dict(entry.split("=", 1) for entry in task_templates()),

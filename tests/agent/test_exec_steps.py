@@ -126,6 +126,40 @@ def test_nothing_of_ours_leaks_into_the_job(host):
     assert out[-1] == "0027"
 
 
+def test_a_script_that_asks_for_its_process_id_finds_it(host):
+    order = host.order("echo $$ $SLURM_TASK_PID $CRANE_TASK_PID")
+    host.run_step(order)
+    own, *told = host.read(f"{order.key.job_id}.out").split()
+    assert told == [own, own]
+
+
+def test_every_task_finds_its_own_process_id_and_nothing_of_ours(host):
+    show = "echo $$ $SLURM_TASK_PID $CRANE_TASK_PID; grep -E 'Sig(Blk|Ign)' /proc/self/status; "
+    show += "ls /proc/self/fd | wc -l; ps -o sid= -p $$"
+    order = host.order(
+        key=Key(9_300, 0, 1), argv=("sh", "-c", f"{{ {show}; }} >$R.txt"), ranks=(0, 1),
+        task_env=("R={rank}",),
+    )  # fmt: skip
+    report = host.run_step(order)
+    assert (report.exit_code, report.cause) == (0, Cause.EXIT)
+    found = [host.read(f"{rank}.txt").split() for rank in (0, 1)]
+    for own, slurm, crane, _, blocked, _, ignored, files, session in found:
+        assert slurm == crane == session == own
+        assert (int(blocked, 16), files) == (0, "4")  # ls has its directory open
+        assert not int(ignored, 16) & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))
+    assert found[0][0] != found[1][0]
+
+
+def test_a_command_that_cannot_be_executed_is_told_and_leaves_no_process(host):
+    with open(os.open(host.path("broken"), os.O_CREAT | os.O_WRONLY, 0o755), "w") as file:
+        file.write("no program")
+    report = host.run_step(host.order(key=Key(9_400, 0, 1), argv=(host.path("broken"),)))
+    assert isinstance(report, LaunchFailed)
+    assert "Exec format error" in report.message
+    missing = host.run_step(host.order(key=Key(9_401, 0, 1), argv=("no-such-command",)))
+    assert (missing.code, "not found in PATH" in missing.message) == ("command", True)
+
+
 def test_arguments_and_environment_arrive_as_they_were_given(host):
     order = host.order(
         'printf "%s|" "$@" "$NAME"; env | wc -l', argv=("a b", "", "ü"), env=b"NAME=x=y z"
@@ -184,6 +218,13 @@ def test_a_script_may_remove_or_rewrite_its_own_file(plain_host):
     )
     for _ in range(4):
         assert plain_host.run_step(plain_host.order(script)).exit_code == 5
+
+
+def test_nothing_of_a_longer_script_runs_after_a_shorter_one(plain_host):
+    for _ in range(3):  # of one user, hence one after the other in the same file
+        assert plain_host.run_step(plain_host.order("exit 3\n" + "exit 4\n" * 99)).exit_code == 3
+        short = plain_host.order(script=b"#!/bin/sh\n:")
+        assert plain_host.run_step(short).exit_code == 0
 
 
 def test_a_script_larger_than_a_socket_buffer_runs(plain_host):

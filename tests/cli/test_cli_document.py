@@ -89,7 +89,7 @@ def test_every_variable_of_a_job_is_there():
     )  # fmt: skip
     host = env.HostScope("a", 0, 1, (0,))
     step = env.StepScope(0, ("a",), "a", ((0,),), "h", "h")
-    found = env.job_variables(job) | env.host_variables(host, {}) | env.batch_variables()
+    found = env.job_variables(job) | env.host_variables(host, {}) | env.batch_variables(0o22)
     found |= env.step_variables(step) | env.step_host_variables(step, 0)
     names = {name.removeprefix("CRANE_") for name in found if not name.startswith("SLURM_")}
     for name in names:

@@ -88,6 +88,24 @@ def test_filters_travel_in_the_request(cluster):
     assert not selector.all
 
 
+@pytest.mark.parametrize(
+    ("line", "method"),
+    [
+        ("cqueue -R night,day -L matlab --wckey=w1,w2", "ListJobs"),
+        ("ccancel -R night,day --wckey w1,w2", "CancelJobs"),
+        ("cacct -a --reservation=night,day --licenses=matlab -W w1,w2", "ListHistory"),
+    ],
+)
+def test_reservations_licences_and_wckeys_choose_jobs(cluster, line, method):
+    run(line)
+
+    (request,) = cluster.asked(method)
+    selector = request.selector
+    assert (selector.reservations, selector.wckeys) == (["night", "day"], ["w1", "w2"])
+    assert selector.licences == ([] if method == "CancelJobs" else ["matlab"])
+    assert not selector.all
+
+
 def test_all_states_ask_for_everything(cluster):
     run("cqueue -t all")
 

@@ -54,6 +54,26 @@ def test_a_command_imports_nothing_heavy(cluster, command, tmp_path, monkeypatch
     assert not loaded & BANNED
 
 
+def test_a_long_queue_is_shown_without_importing_more(cluster):
+    page = cluster.answers["ListJobs"]
+    many = type(page)(now=page.now)
+    for number in range(1, 3001):
+        many.jobs.add().CopyFrom(page.jobs[number % len(page.jobs)])
+        many.jobs[-1].job_id = number
+    assert many.ByteSize() > 400_000
+    cluster.answers["ListJobs"] = many
+    program = (
+        "import sys\n"
+        "from cli.cqueue import main\n"
+        "main(['-h', '-o', '%A', '-S', 'A'])\n"
+        "sys.stderr.write(' '.join(sys.modules))\n"
+    )
+    done = python(program)
+
+    assert done.stdout.split() == [str(number) for number in range(1, 3001)]
+    assert not set(done.stderr.split()) & BANNED
+
+
 @pytest.mark.parametrize("command", [*LINES, "crun", "crane"])
 def test_help_and_version_need_no_controller(command):
     program = f"from cli.{command} import main; main()"

@@ -21,7 +21,9 @@ def node(home, name: str, identity: str) -> None:
     (spool / "id").write_text(identity + "\n")
 
 
-@pytest.mark.parametrize("tree", ["", "memory"], ids=["v2", "v1"])
+@pytest.mark.parametrize(
+    "tree", ["", "memory", "user.slice/my.scope"], ids=["v2", "v1", "delegated"]
+)
 def test_only_groups_of_the_clusters_own_agents_are_removed(tmp_path, tree):
     home, root = tmp_path / "home", tmp_path / "cgroup"
     node(home, "n1", IDENTITY)
@@ -30,7 +32,8 @@ def test_only_groups_of_the_clusters_own_agents_are_removed(tmp_path, tree):
     theirs.mkdir(parents=True)
     (mine / "s12" / "step_0").mkdir(parents=True)
 
-    assert devgroups.remove(str(home), str(root)) == []
+    own = "/user.slice/my.scope/crane.host"
+    assert devgroups.remove(str(home), str(root), own) == []
 
     assert theirs.is_dir()
     assert not mine.exists()

@@ -40,7 +40,7 @@ def test_a_line_is_its_pieces_laid_out(pieces):
 
     parsed = formats.parse(text, LETTERS)
 
-    assert formats.line(parsed, VALUES.__getitem__) == wanted
+    assert list(formats.lines(parsed, [VALUES.__getitem__], None)) == [wanted]
 
 
 @settings(deadline=None, max_examples=200)

@@ -199,6 +199,32 @@ def test_a_description_arrives_as_it_was_sent(spec):
     assert decode.spec(generated.spec_to_wire(spec)) == spec
 
 
+@settings(deadline=None, max_examples=60)
+@given(values=st.lists(contents("JobInfo"), min_size=1, max_size=4), data=st.data())
+def test_the_rows_of_a_long_answer_are_what_each_is_alone(values, data):
+    """Rows share what they have in common; the generated messages know nothing of that."""
+    rows = [made_generated("JobInfo", value) for value in values]
+    rows += data.draw(st.lists(st.sampled_from(rows), max_size=4))
+    for row in rows:
+        row.submit_time = 1_800_000_000_000_000_000
+    body = control_pb2.ListJobsReply(jobs=rows).SerializeToString()
+
+    assert decode.jobs(light.message("ListJobsReply").FromString(body).jobs) == [
+        decode.job(row) for row in rows
+    ]
+
+
+@settings(deadline=None, max_examples=100)
+@given(numbers=st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=8))
+def test_numbers_of_every_length_are_read(numbers):
+    rows = [control_pb2.JobInfo(submit_time=number, end_time=number) for number in numbers]
+    body = control_pb2.ListJobsReply(jobs=rows, now=numbers[0]).SerializeToString()
+
+    read = light.message("ListJobsReply").FromString(body)
+    assert read.now == numbers[0]
+    assert [(row.submit_time, row.end_time) for row in read.jobs] == [(n, n) for n in numbers]
+
+
 def test_arrays_and_dependencies_arrive_as_they_were_sent():
     array = ArraySpec(((0, 9, 3), (20, 20, 1)), 4)
     wanted = Dependency((DependencyTerm(DependencyKind.AFTER, 7, 3, 60),), any_of=True)

@@ -8,7 +8,7 @@ from crane.config.model import Limits, Timeouts
 from crane.session import EndCause
 from crane.states import JobState, NodeState, Reason
 from cranectld.core import commands as cmd
-from cranectld.core import query
+from cranectld.core import explain, query
 from cranectld.core.contact import ContactBook
 
 
@@ -195,6 +195,43 @@ def test_requeue_on_request(s):
     assert (s.states(job_id), s.start(job_id)) == ("PD", 0)
 
 
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "running"])
+def test_an_operators_requeue_and_hold_is_his_hold_and_the_owners_his_own(s, ended):
+    for who, reason in ((s.OPERATOR, "JobHeldAdmin"), (s.ALICE, "JobHeldUser")):
+        job_id = running(s)
+        if ended:
+            s.ended(job_id)
+        assert s.errors(s.do(cmd.RequeueJobs(who, s.select(job_id), hold=True))) == [""]
+        if not ended:
+            s.ended(job_id, cause=EndCause.CANCELLED, signal=15)
+        job = s.job(job_id)
+        assert explain.reason_of(s.state, job, s.now).word == reason
+        refused = "" if who is s.ALICE else "NOT_PERMITTED"
+        assert s.errors(s.do(cmd.ReleaseJobs(s.ALICE, s.select(job_id)))) == [refused]
+        s.do(cmd.ReleaseJobs(s.OPERATOR, s.select(job_id)))
+        s.cancel(job_id)
+
+
+def test_an_operator_holds_the_ended_task_of_an_array_that_he_requeues(s):
+    array = s.submit(array="0-1")
+    s.start(array, times=2)
+    for task_id in list(s.job(array).array.running.values()):
+        s.ended(task_id)
+    s.do(cmd.RequeueJobs(s.OPERATOR, s.select((array, 0, 0)), hold=True))
+    s.do(cmd.RequeueJobs(s.ALICE, s.select((array, 1, 1)), hold=True))
+    reasons = [query.task_reason(s.job(array), position).word for position in (0, 1)]
+    assert reasons == ["JobHeldAdmin", "JobHeldUser"]
+
+
+def test_an_operator_requeues_his_own_jobs_and_others_in_one_go(s):
+    ids = [running(s), running(s, who=s.OPERATOR)]
+    for job_id in ids:
+        s.ended(job_id)
+    s.do(cmd.RequeueJobs(s.OPERATOR, s.select(*ids), hold=True))
+    reasons = [explain.reason_of(s.state, s.job(job_id), s.now).word for job_id in ids]
+    assert reasons == ["JobHeldAdmin", "JobHeldUser"]
+
+
 def test_cancelling_wins_over_requeuing(s):
     job_id = running(s)
     s.do(cmd.RequeueJobs(s.ALICE, s.select(job_id)))
@@ -215,11 +252,12 @@ def test_late_news_of_silence_changes_nothing(s):
 
 
 def test_a_lost_node_makes_no_steps(s):
+    from crane.jobspec import BlobRef
     from crane.session import StepRequest
 
     job_id = running(s, "n1", "n2")
     s.silent("n2")
-    create = cmd.CreateStep(s.ALICE, job_id, StepRequest(argv=("x",)))
+    create = cmd.CreateStep(s.ALICE, job_id, StepRequest(argv=BlobRef(7, 0)))
     assert s.refused(create) == "CONFLICT"
 
 

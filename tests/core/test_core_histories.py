@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crane.config.model import Limits, Timeouts
-from crane.jobspec import Gres
+from crane.jobspec import BlobRef, Gres
 from crane.session import EndCause, JobReleased, StepEnded, StepRequest, StepStarted
 from crane.states import ENDED, JobState
 from cranectld.core import commands as cmd
@@ -149,7 +149,7 @@ class World:
             return cmd.ChangeNodes(self.s.ROOT, (self.pick(NODES),), action, "why")
         if kind == "step":
             job_id = self.draw_job(lambda job: job.run is not None) or 1
-            request = StepRequest(argv=("x",), ntasks=self.pick([0, 1]), overlap=True)
+            request = StepRequest(argv=BlobRef(7, 0), ntasks=self.pick([0, 1]), overlap=True)
             return cmd.CreateStep(self.who(), job_id, request)
         if kind == "tick":
             self.s.now += self.pick([1, 10, 60]) * self.s.NS

@@ -73,9 +73,10 @@ def test_a_share_stays_while_the_batch_script_runs_elsewhere(s):
 
 
 def _request():
+    from crane.jobspec import BlobRef
     from crane.session import StepRequest
 
-    return StepRequest(argv=("hostname",))
+    return StepRequest(argv=BlobRef(7, 0))
 
 
 def test_reports_count_once_and_only_for_their_attempt(s):

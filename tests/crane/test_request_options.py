@@ -121,6 +121,7 @@ def test_every_field_of_the_spec_has_an_option():
     assert spec.components == (
         Component(
             min_nodes=2, ntasks=8, ntasks_per_node=4, cpus_per_task=500, mem_per_cpu=500,
+            cpus_given=True,
             gres=(Gres("gpu", "a100", 2),), exclusive=True, features="a&b",
             nodelist=("n1", "n2"), exclude=("n3",),
         ),
@@ -142,9 +143,23 @@ def test_every_field_of_the_spec_has_an_option():
     assert hash(spec) == hash(spec)
 
 
+def test_the_directory_submitted_from_is_not_the_one_it_works_in():
+    for line, work in (("", "/home/ann"), ("-D sub", "/home/ann/sub"), ("-D /tmp", "/tmp")):
+        spec = build(line).spec
+        assert (spec.work_dir, spec.submit_dir) == (work, "/home/ann")
+
+
+def test_one_cpu_that_was_asked_for_is_told_from_the_default():
+    assert component("") == Component()
+    assert component("-c 1") == Component(cpus_given=True)
+    assert component("", directives="#SBATCH -c 1\n").cpus_given
+
+
 def test_defaults():
-    found = build(script_name="job.sh", submit_host="login1")
-    assert found.spec == request.JobSpec(work_dir="/home/ann", submit_host="login1")
+    found = build(script_name="job.sh", submit_host="login1", umask=0o27)
+    assert found.spec == request.JobSpec(
+        work_dir="/home/ann", submit_dir="/home/ann", submit_host="login1", umask=0o27
+    )
     assert found.name == "job.sh"
     assert build("--wrap=ls").name == "wrap"
     assert build("-t 0").spec.time_limit == UNLIMITED

@@ -242,9 +242,21 @@ class AgentPeer:
         )()
         self.key, self.node, self.boot = key, node, boot
         self.clock = 0
+        self._ahead = []
 
-    async def hello(self, running=(), protocol=1):
-        """Introduce ourselves; the Welcome."""
+    async def hello(self, running=()):
+        """Introduce ourselves and be registered; the Welcome."""
+        welcome = await self.introduce(running)
+        if not welcome.error.message:
+            await self.say()
+            first = await self.hear_until(lambda message: message.heard)
+            first.ClearField("heard")
+            if first.orders or first.acknowledged:
+                self._ahead.append(first)
+        return welcome
+
+    async def introduce(self, running=(), protocol=1):
+        """Say Hello, and no more; the Welcome."""
         registration = Registration(
             node=self.node,
             address="127.0.0.1",
@@ -276,6 +288,8 @@ class AgentPeer:
 
     async def hear(self):
         """The next message; None when the stream has ended."""
+        if self._ahead:
+            return self._ahead.pop()
         sealed = await asyncio.wait_for(self.call.read(), DEADLINE)
         if not isinstance(sealed, agent_pb2.Sealed):
             return None
@@ -314,6 +328,14 @@ def kit():
         def start(job_id, node="n1"):
             """A plan that starts one job on one node."""
             return CommitPlan((PlannedStart(job_id, (NodeShare(node, 1000, 0, (), 1),)),))
+
+        @staticmethod
+        async def gone(daemon, node):
+            """Wait until the node has no session."""
+            end = time.monotonic() + DEADLINE
+            while node in daemon.links:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.01)
 
         @staticmethod
         def devices(name, count):

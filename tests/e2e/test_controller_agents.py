@@ -60,7 +60,7 @@ def test_strangers_unknown_nodes_and_other_protocols_are_refused(site, kit):
                 welcome = await unknown.hello()
                 assert welcome.error.code == types.ERROR_CODE_UNKNOWN_NODE
             async with agent(site, kit, daemon) as other:
-                assert (await other.hello(protocol=9)).error.message
+                assert (await other.introduce(protocol=9)).error.message
             assert not len(daemon.links)
 
     asyncio.run(run())
@@ -165,7 +165,7 @@ def test_every_message_renews_the_lease(site, kit):
             before = daemon._contacts.last_heard("n1")
             await peer.say(heartbeat=True)
             message = await peer.hear_until(lambda message: message.heard)
-            assert (message.heard, message.lease) == (1, welcome.lease)
+            assert (message.heard, message.lease) == (2, welcome.lease)
             assert daemon._contacts.last_heard("n1") > before
 
     asyncio.run(run())

@@ -22,6 +22,7 @@ from crane.v1 import control_pb2 as pb
 from crane.v1 import types_pb2 as types
 from cranectld.core.identity import Principal
 from cranectld.store.codec.state import decode_state, encode_state
+from cranectld.store.reclaim import read_reclaim
 
 ALICE = Principal(1001, 1001, "alice")
 HUGE = 2**64 - 1
@@ -295,6 +296,22 @@ def test_reservation_wckey_and_licences_select_jobs_and_history(site, kit):
                 assert [job.job_id for job in jobs] == [1], field
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_log_is_kept_whole_unless_the_configuration_says_otherwise(site, kit, keep):
+    text = site.config_file.read_text()
+    line = f"[controller]\nkeep_log = {str(keep).lower()}\n"
+    site.config_file.write_text(text.replace("[controller]\n", line))
+
+    async def run():
+        for name in ("a", "b", "c"):
+            async with site.daemon(projector=True) as daemon:
+                await submit(daemon, kit.jobs(name))
+
+    asyncio.run(run())
+    note = read_reclaim(str(site.path / "state"))
+    assert (note.log_through > 0) == (not keep)
 
 
 @pytest.mark.parametrize("token", ["5:3", "9" * 31])

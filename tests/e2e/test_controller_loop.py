@@ -9,8 +9,17 @@ import pytest
 
 from crane.errors import CraneError, ErrorCode
 from crane.jobspec import JobSpec, Submission
-from cranectld.core.commands import CancelJobs, HoldJobs, Rejected, Selector, StartEpoch, SubmitJobs
+from cranectld.core.commands import (
+    CancelJobs,
+    HoldJobs,
+    Rejected,
+    Selector,
+    StartEpoch,
+    SubmitJobs,
+    TakeReports,
+)
 from cranectld.core.identity import CONTROLLER, Principal
+from cranectld.shell import loop as shell_loop
 
 ALICE = Principal(1001, 1001, "alice")
 
@@ -63,6 +72,37 @@ def test_commands_that_wait_for_the_disk_share_one_append(site):
             assert await first == (1,)
             assert [await reply for reply in others] == [(i,) for i in range(2, 52)]
             assert writer.appends == before + 2
+
+    asyncio.run(run())
+
+
+def test_reports_alone_are_taken_when_their_time_has_come(site):
+    async def run():
+        async with site.daemon() as daemon:
+            for _ in range(3):
+                assert await daemon.loop.submit(TakeReports("n1", ())) is None
+
+    asyncio.run(run())
+
+
+def test_reports_gather_until_something_urgent_comes(site, monkeypatch):
+    async def run():
+        async with site.daemon() as daemon:
+
+            def taken():
+                return daemon.loop.figures().get("command_TakeReports", 0)
+
+            # reports that follow a turn (of the start, here) wait for company
+            monkeypatch.setattr(shell_loop, "PULSE", 3600)
+            late = [
+                asyncio.ensure_future(daemon.loop.submit(TakeReports("n1", ()))) for _ in range(3)
+            ]
+            await settle()
+            assert taken() == 0
+            # and are taken, in their turn, with the first command that cannot wait
+            assert await daemon.loop.submit(batch("a")) == (1,)
+            assert [await reply for reply in late] == [None] * 3
+            assert taken() == 3
 
     asyncio.run(run())
 

@@ -186,11 +186,8 @@ def test_a_pass_equals_its_oracle_start_by_start(seed: int, kind: PolicyKind) ->
     twin = situation.oracle(kind)
     assert situation.starts(made) == twin.out.starts
     assert situation.heads(made) == twin.out.heads
-    waiting = {VerdictCode.PRIORITY, VerdictCode.RESOURCES}
-    heads = {head[0] for head in twin.out.heads}
     for i, job_id in enumerate(made.job.tolist()):
-        code, expected = VerdictCode(int(made.code[i])), twin.out.code[job_id]
-        assert code == expected or ({code, expected} <= waiting and job_id not in heads)
+        assert VerdictCode(int(made.code[i])) == twin.out.code[job_id]
         assert (made.matching[i], made.usable[i]) == twin.out.matching[job_id]
         if job_id in twin.out.planned:
             assert made.planned[i] == twin.out.planned[job_id]
@@ -274,12 +271,35 @@ def test_every_record_has_a_verdict_and_every_blocked_one_an_estimate(seed: int)
     assert sorted(made.job.tolist()) == sorted(requests)
     for i, job_id in enumerate(made.job.tolist()):
         code, request = VerdictCode(int(made.code[i])), requests[job_id]
-        if code == VerdictCode.RESOURCES and job_id not in heads:
-            assert made.planned[i] == twin.soonest(request, False, request.partitions)[0]
-        elif code in {VerdictCode.RESOURCES, VerdictCode.PRIORITY}:
-            assert made.planned[i] >= NOW
+        if code in {VerdictCode.RESOURCES, VerdictCode.PRIORITY} and job_id not in heads:
+            alone = twin.soonest(request, False, request.partitions)[0]
+            ahead = [when for _, part, when, _ in twin.out.heads if part in request.partitions]
+            assert made.planned[i] in {alone, max(alone, min(ahead, default=alone))}
+            assert code == VerdictCode.PRIORITY or made.planned[i] == alone
         elif code in {VerdictCode.NODE_NOT_AVAIL, VerdictCode.NEVER}:
             assert made.planned[i] == -1
+
+
+@given(seed=SEEDS, kind=KINDS)
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_one_waits_for_resources_and_those_behind_it_for_their_turn(
+    seed: int, kind: PolicyKind
+) -> None:
+    """Of records of one partition alone, only the first that waits says RESOURCES."""
+    situation = Situation(seed)
+    made = situation.plan(kind)
+    requests = {job.job_id: job.request for job in situation.jobs}
+    promised = {head[0] for head in situation.heads(made)}
+    waits: set[str] = set()
+    for i, job_id in enumerate(made.job.tolist()):
+        if made.code[i] in {VerdictCode.RESOURCES, VerdictCode.PRIORITY}:
+            partitions = requests[job_id].partitions
+            if made.code[i] == VerdictCode.RESOURCES:
+                assert job_id in promised or not waits.issuperset(partitions)
+            if len(partitions) == 1 and partitions[0] in waits:
+                assert made.code[i] == VerdictCode.PRIORITY
+            if len(partitions) == 1:
+                waits.update(partitions)
 
 
 @given(seed=SEEDS)

@@ -106,6 +106,46 @@ def test_the_short_dimension_is_named_with_the_numbers_behind_it() -> None:
     assert numbers == [3, 3, 1, 0]
 
 
+@pytest.mark.parametrize("policy", [EASY, FIFO], ids=["easy", "fifo"])
+def test_the_first_that_waits_says_resources_and_the_rest_of_its_partition_priority(
+    policy: Policy,
+) -> None:
+    tables = cluster(nodes=2)
+    tables.nodes.set("q0", cpu=4000, memory=1, partitions=("q",))
+    for row in range(3):
+        tables.running.add(90 + row, 150, [row], [[4000, 0]])
+    submit(tables, 1, gate=VerdictCode.HELD_USER)
+    submit(tables, 2, cpu_per_task=9000)
+    submit(tables, 3, cpu_per_task=3000, min_nodes=2)
+    submit(tables, 4)
+    submit(tables, 5, partitions=("q",))
+    submit(tables, 6, cpu_per_task=2000)
+    made = run(tables, policy)
+    assert codes(made) == {
+        1: VerdictCode.HELD_USER,
+        2: VerdictCode.NEVER,
+        3: VerdictCode.RESOURCES,
+        4: VerdictCode.PRIORITY,
+        5: VerdictCode.RESOURCES,
+        6: VerdictCode.PRIORITY,
+    }
+    for job_id, nodes in ((3, 2), (4, 2), (5, 1), (6, 2)):
+        assert tables.dims.name(value(made, "short", job_id)) == "cpu"
+        numbers = [value(made, key, job_id) for key in ("matching", "usable", "fitting")]
+        assert numbers == [nodes, nodes, 0]
+    assert value(made, "ahead", 6) == 3
+
+
+def test_one_that_would_fit_on_what_is_promised_elsewhere_waits_for_its_turn() -> None:
+    tables = cluster(nodes=1, partitions=("p", "q"))
+    tables.running.add(90, 150, [0], [[3000, 0]])
+    submit(tables, 1, cpu_per_task=4000)
+    submit(tables, 2, duration=99, partitions=("q",))
+    made = run(tables)
+    assert codes(made) == {1: VerdictCode.RESOURCES, 2: VerdictCode.PRIORITY}
+    assert value(made, "short", 2) == -1
+
+
 def test_fifo_blocks_the_partition_and_every_node_of_it_but_no_other() -> None:
     tables = cluster(nodes=1, partitions=("p", "overlap"))
     tables.nodes.set("own", cpu=4000, memory=1, partitions=("overlap",))

@@ -10,10 +10,13 @@ import pytest
 from crane.jobspec import JobSpec, Submission
 from cranectld.core.commands import PlannedStart, SubmitJobs
 from cranectld.core.events import Logged
-from cranectld.sim.clock import Timer, seconds
+from cranectld.shell.clock import Clock as EventTime
+from cranectld.sim.clock import MS, Timer, seconds
 from cranectld.sim.controller import SimulatedController
 from cranectld.sim.disk import FakeLog, FakeSpool, StepRecord
-from cranectld.sim.host import FakeHost, FakeStep
+from cranectld.sim.host import Behaviour, FakeHost, FakeStep
+from cranectld.sim.messages import Hello
+from cranectld.sim.network import Stream
 from cranectld.sim.planning import NaivePlanner, RealPlanner
 from cranectld.sim.truth import SimulationError
 from cranectld.sim.users import ANN, SCRIPT
@@ -160,11 +163,85 @@ def test_two_attempts_that_live_at_once_are_noticed(monkeypatch: pytest.MonkeyPa
             timeouts=replace(world.config.timeouts, node=4.0, lease=5.0, lost_contact="kill"),
         )
         world.faults._kinds = dict.fromkeys(world.faults._kinds, 0.0) | {"partition": 1.0}
+        world.faults._period = seconds(3)
 
     said = fails(breaking)
     assert said
     assert " begins on " in said[0]
     assert " lives on " in said[0]
+
+
+class CredulousController(SimulatedController):
+    """Registers on the word of a Hello, however long that was under way."""
+
+    def _hello(self, stream: Stream, hello: Hello) -> None:
+        super()._hello(stream, hello)
+        guest = self._guests.pop(stream, None)
+        if guest is not None:
+            self._register(guest)
+
+
+@pytest.mark.parametrize("credulous", [True, False])
+def test_a_hello_of_an_earlier_boot_is_told_from_one_of_now(credulous: bool) -> None:
+    world = World(1, Options(nodes=1, faults=False), behave=lambda _: Behaviour(seconds(30)))
+    if credulous:
+        world.make_controller = CredulousController
+    (host,) = world.hosts.values()
+    world.start()
+    world.run_until(world.clock.now + seconds(5))
+    # given an agent that dials again over a slow network, and whose host loses its power then
+    world.network.delay = lambda: seconds(2)  # type: ignore[method-assign]
+    agent = host.agent
+    assert agent is not None
+    agent._hang_up()
+    agent._dial()
+    host.switch_off()
+    # when the host is back, and runs a job, before that Hello arrives
+    world.network.delay = lambda: MS  # type: ignore[method-assign]
+    host.switch_on()
+    world.call(SubmitJobs(ANN, (Submission(JobSpec(requeue=True), script=SCRIPT),)))
+    world.run_until(world.clock.now + seconds(10))
+    controller = world.controller
+    assert controller is not None
+    # then the job goes on: its host was not taken for one that had lost it
+    assert (controller.state.jobs[1].restarts == 0) is not credulous
+
+
+class WallTime(EventTime):
+    """Takes a wall clock that is set for time that has passed."""
+
+    def now(self) -> int:
+        self._last = max(self._last, self._wall())
+        return self._last
+
+
+class CarriedAlongController(SimulatedController):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._time = WallTime(self.state.time, world.wall)
+
+
+@pytest.mark.parametrize("carried_along", [True, False])
+def test_a_wall_clock_set_forward_shortens_no_fence(carried_along: bool) -> None:
+    def breaking(world: World) -> None:
+        if carried_along:
+            world.make_controller = CarriedAlongController
+        timeouts = replace(world.config.timeouts, node=4.0, lease=60.0, lost_contact="kill")
+        world.config = replace(world.config, timeouts=timeouts)
+        world.faults._kinds = dict.fromkeys(world.faults._kinds, 0.0) | {"partition": 1.0}
+        world.faults._period = seconds(3)
+
+        def set_forward() -> None:
+            world.wall_ahead += seconds(100)
+
+        for instant in range(5, 60, 7):
+            world.clock.after(seconds(instant), set_forward)
+
+    said = fails(breaking)
+    assert bool(said) is carried_along
+    if carried_along:
+        assert " begins on " in said[0]
+        assert " lives on " in said[0]
 
 
 class DriftingController(SimulatedController):

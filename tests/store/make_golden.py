@@ -202,7 +202,7 @@ def lives() -> list[list[ev.Event]]:
             ev.StepCreated(
                 StepKey(2, 0, 1),
                 StepRequest(
-                    8, 2, 4, 1000, ("gpu01",), ("cpu01",), "train", ("python", "t.py"), b"A=1\0",
+                    8, 2, 4, 1000, ("gpu01",), ("cpu01",), "train", BlobRef(2, 0), BlobRef(1, 1),
                     "/scratch/ann", "tcp://10.0.0.0:5", b"ticket", "torch", True, "none",
                 ),
                 StepLayout(("gpu01", "gpu02"), (4, 4)),

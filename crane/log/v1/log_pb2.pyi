@@ -217,6 +217,7 @@ class Component(google.protobuf.message.Message):
     FEATURES_FIELD_NUMBER: builtins.int
     NODELIST_FIELD_NUMBER: builtins.int
     EXCLUDE_FIELD_NUMBER: builtins.int
+    CPUS_GIVEN_FIELD_NUMBER: builtins.int
     min_nodes: builtins.int
     max_nodes: builtins.int
     ntasks: builtins.int
@@ -230,6 +231,7 @@ class Component(google.protobuf.message.Message):
     exclusive: builtins.bool
     features: builtins.str
     """normalised expression"""
+    cpus_given: builtins.bool
     @property
     def gres(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Gres]:
         """per node"""
@@ -253,8 +255,9 @@ class Component(google.protobuf.message.Message):
         features: builtins.str = ...,
         nodelist: collections.abc.Iterable[builtins.str] | None = ...,
         exclude: collections.abc.Iterable[builtins.str] | None = ...,
+        cpus_given: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["cpus_per_task", b"cpus_per_task", "exclude", b"exclude", "exclusive", b"exclusive", "features", b"features", "gres", b"gres", "max_nodes", b"max_nodes", "mem_per_cpu", b"mem_per_cpu", "mem_per_node", b"mem_per_node", "min_nodes", b"min_nodes", "nodelist", b"nodelist", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cpus_given", b"cpus_given", "cpus_per_task", b"cpus_per_task", "exclude", b"exclude", "exclusive", b"exclusive", "features", b"features", "gres", b"gres", "max_nodes", b"max_nodes", "mem_per_cpu", b"mem_per_cpu", "mem_per_node", b"mem_per_node", "min_nodes", b"min_nodes", "nodelist", b"nodelist", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node"]) -> None: ...
 
 global___Component = Component
 
@@ -310,6 +313,8 @@ class JobSpec(google.protobuf.message.Message):
     EXPORT_FIELD_NUMBER: builtins.int
     SWITCHES_FIELD_NUMBER: builtins.int
     EXTRA_FIELD_NUMBER: builtins.int
+    SUBMIT_DIR_FIELD_NUMBER: builtins.int
+    UMASK_FIELD_NUMBER: builtins.int
     account: builtins.str
     qos: builtins.str
     reservation: builtins.str
@@ -342,6 +347,9 @@ class JobSpec(google.protobuf.message.Message):
     export: builtins.str
     switches: builtins.str
     extra: builtins.str
+    submit_dir: builtins.str
+    umask: builtins.int
+    """absent: not said"""
     @property
     def components(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Component]: ...
     @property
@@ -379,10 +387,15 @@ class JobSpec(google.protobuf.message.Message):
         export: builtins.str = ...,
         switches: builtins.str = ...,
         extra: builtins.str = ...,
+        submit_dir: builtins.str = ...,
+        umask: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_requeue", b"_requeue", "requeue", b"requeue"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_requeue", b"_requeue", "account", b"account", "begin", b"begin", "comment", b"comment", "components", b"components", "deadline", b"deadline", "export", b"export", "extra", b"extra", "hold", b"hold", "licences", b"licences", "mail_type", b"mail_type", "mail_user", b"mail_user", "nice", b"nice", "open_mode", b"open_mode", "partitions", b"partitions", "priority", b"priority", "qos", b"qos", "requeue", b"requeue", "reservation", b"reservation", "signal", b"signal", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "submit_host", b"submit_host", "switches", b"switches", "time_limit", b"time_limit", "time_min", b"time_min", "wckey", b"wckey", "work_dir", b"work_dir"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_requeue", b"_requeue", "_umask", b"_umask", "requeue", b"requeue", "umask", b"umask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_requeue", b"_requeue", "_umask", b"_umask", "account", b"account", "begin", b"begin", "comment", b"comment", "components", b"components", "deadline", b"deadline", "export", b"export", "extra", b"extra", "hold", b"hold", "licences", b"licences", "mail_type", b"mail_type", "mail_user", b"mail_user", "nice", b"nice", "open_mode", b"open_mode", "partitions", b"partitions", "priority", b"priority", "qos", b"qos", "requeue", b"requeue", "reservation", b"reservation", "signal", b"signal", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "submit_dir", b"submit_dir", "submit_host", b"submit_host", "switches", b"switches", "time_limit", b"time_limit", "time_min", b"time_min", "umask", b"umask", "wckey", b"wckey", "work_dir", b"work_dir"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_requeue", b"_requeue"]) -> typing.Literal["requeue"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_umask", b"_umask"]) -> typing.Literal["umask"] | None: ...
 
 global___JobSpec = JobSpec
 
@@ -776,6 +789,27 @@ class NodeShares(google.protobuf.message.Message):
 global___NodeShares = NodeShares
 
 @typing.final
+class BlobRef(google.protobuf.message.Message):
+    """Where a script, a command line or an environment is stored."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PACK_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    pack: builtins.int
+    """0: no blob"""
+    index: builtins.int
+    def __init__(
+        self,
+        *,
+        pack: builtins.int = ...,
+        index: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["index", b"index", "pack", b"pack"]) -> None: ...
+
+global___BlobRef = BlobRef
+
+@typing.final
 class StepRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -800,7 +834,6 @@ class StepRequest(google.protobuf.message.Message):
     cpus_per_task: builtins.int
     """thousandths"""
     name: builtins.str
-    environment: builtins.bytes
     work_dir: builtins.str
     endpoint: builtins.str
     ticket: builtins.bytes
@@ -812,7 +845,9 @@ class StepRequest(google.protobuf.message.Message):
     @property
     def exclude(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     @property
-    def argv(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def argv(self) -> global___BlobRef: ...
+    @property
+    def environment(self) -> global___BlobRef: ...
     def __init__(
         self,
         *,
@@ -823,8 +858,8 @@ class StepRequest(google.protobuf.message.Message):
         nodelist: collections.abc.Iterable[builtins.str] | None = ...,
         exclude: collections.abc.Iterable[builtins.str] | None = ...,
         name: builtins.str = ...,
-        argv: collections.abc.Iterable[builtins.str] | None = ...,
-        environment: builtins.bytes = ...,
+        argv: global___BlobRef | None = ...,
+        environment: global___BlobRef | None = ...,
         work_dir: builtins.str = ...,
         endpoint: builtins.str = ...,
         ticket: builtins.bytes = ...,
@@ -832,6 +867,7 @@ class StepRequest(google.protobuf.message.Message):
         overlap: builtins.bool = ...,
         stdin_mode: builtins.str = ...,
     ) -> None: ...
+    def HasField(self, field_name: typing.Literal["argv", b"argv", "environment", b"environment"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["argv", b"argv", "cpus_per_task", b"cpus_per_task", "endpoint", b"endpoint", "environment", b"environment", "exclude", b"exclude", "min_nodes", b"min_nodes", "name", b"name", "nodelist", b"nodelist", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node", "overlap", b"overlap", "rendezvous", b"rendezvous", "stdin_mode", b"stdin_mode", "ticket", b"ticket", "work_dir", b"work_dir"]) -> None: ...
 
 global___StepRequest = StepRequest
@@ -1808,7 +1844,9 @@ class JobsRequeued(google.protobuf.message.Message):
     JOB_IDS_FIELD_NUMBER: builtins.int
     HOLD_FIELD_NUMBER: builtins.int
     TASKS_FIELD_NUMBER: builtins.int
+    BY_OPERATOR_FIELD_NUMBER: builtins.int
     hold: builtins.bool
+    by_operator: builtins.bool
     @property
     def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
     @property
@@ -1819,8 +1857,9 @@ class JobsRequeued(google.protobuf.message.Message):
         job_ids: collections.abc.Iterable[builtins.int] | None = ...,
         hold: builtins.bool = ...,
         tasks: collections.abc.Iterable[global___Target] | None = ...,
+        by_operator: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["hold", b"hold", "job_ids", b"job_ids", "tasks", b"tasks"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["by_operator", b"by_operator", "hold", b"hold", "job_ids", b"job_ids", "tasks", b"tasks"]) -> None: ...
 
 global___JobsRequeued = JobsRequeued
 

@@ -9,6 +9,7 @@ from cranectld.core import commands as cmd
 from cranectld.core.decide import (
     cancel,
     config,
+    fences,
     hold,
     nodes,
     plan,
@@ -24,7 +25,7 @@ from cranectld.core.state import State
 __all__ = ["Decision", "decide"]
 
 _DECIDERS: dict[type, Callable[[State, Any, int], Decision]] = {
-    cmd.StartEpoch: tick.start_epoch,
+    cmd.StartEpoch: fences.start_epoch,
     cmd.ApplyConfig: config.apply_config,
     cmd.SubmitJobs: submit.submit_jobs,
     cmd.CancelJobs: cancel.cancel_jobs,
@@ -40,6 +41,7 @@ _DECIDERS: dict[type, Callable[[State, Any, int], Decision]] = {
     cmd.CreateStep: steps.create_step,
     cmd.SignalStep: cancel.signal_step,
     cmd.Tick: tick.tick,
+    cmd.ClockStepped: fences.clock_stepped,
 }
 
 

@@ -132,21 +132,25 @@ def _held_by_operator(part: Part) -> bool:
 
 
 def requeue_jobs(state: State, command: RequeueJobs, _now: int) -> Decision:
-    """RequeueJobs. Running attempts are ended first; ended jobs still in memory wait again."""
+    """RequeueJobs. Running attempts are ended first; ended jobs still in memory wait again.
+
+    Held by an operator, another's job is held as by HoldJobs: its owner cannot release it.
+    """
     who = command.principal
     choices = choose(state, command.selector, who)
     closing = Closing(state)
     errors: dict[str, Rejected] = {}
-    again: dict[int, None] = {}
-    tasks: dict[Target, None] = {}
+    again: dict[bool, dict[int, None]] = {True: {}, False: {}}
+    tasks: dict[bool, dict[Target, None]] = {True: {}, False: {}}
     for choice in choices:
         done = 0
         for part in choice.parts:
             job = part.job
+            own = job.uid == who.uid
             if part.spans is not None:
                 spans = _ended_among(part)
                 if spans:
-                    tasks[Target(job.job_id, tuple(spans))] = None
+                    tasks[own][Target(job.job_id, tuple(spans))] = None
                 done += bool(spans)
             elif job.run is not None:
                 run = job.run
@@ -165,7 +169,7 @@ def requeue_jobs(state: State, command: RequeueJobs, _now: int) -> Decision:
                     )
                     done += 1
             elif job.state in ENDED:
-                again[job.job_id] = None
+                again[own][job.job_id] = None
                 done += 1
         if not done and choice.error is None and choice.by_id and choice.parts:
             errors[choice.subject] = Rejected(
@@ -174,8 +178,10 @@ def requeue_jobs(state: State, command: RequeueJobs, _now: int) -> Decision:
                 "only jobs that run or have ended can be requeued",
             )
     events: list[Event] = closing.events()
-    if again or tasks:
-        events.append(JobsRequeued(tuple(again), command.hold, tuple(tasks)))
+    for own in (True, False):
+        if again[own] or tasks[own]:
+            ids, some = tuple(again[own]), tuple(tasks[own])
+            events.append(JobsRequeued(ids, command.hold, some, by_operator=not own))
     return Decision(tuple(events), outcomes(choices, errors))
 
 

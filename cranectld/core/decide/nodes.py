@@ -19,8 +19,8 @@ from cranectld.core.commands import (
 )
 from cranectld.core.decide.closing import Closing
 from cranectld.core.decide.decision import NOTHING, Decision
+from cranectld.core.decide.fences import fence_after
 from cranectld.core.decide.rights import need_operator
-from cranectld.core.due import NS
 from cranectld.core.events import Event, NodeChanged, NodeLost, NodeRegistered
 from cranectld.core.outcome import node_failure
 from cranectld.core.shares import slot_counts
@@ -100,9 +100,7 @@ def node_silent(state: State, command: NodeSilent, _now: int) -> Decision:
     node = state.nodes.get(command.node)
     if node is None or not node.answering or command.last_heard < node.registered_time:
         return NOTHING
-    fence = 0
-    if node.kills:  # what its agent was told counts, whatever the configuration says by now
-        fence = command.last_heard + int((node.lease + node.kill_grace) * NS)
+    fence = fence_after(node, command.last_heard)
     return Decision((NodeLost(command.node, command.last_heard, fence),))
 
 

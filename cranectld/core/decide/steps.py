@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from crane.config.model import Limits
-from crane.jobspec import BATCH_STEP
+from crane.jobspec import BATCH_STEP, NO_BLOB
 from crane.session import NodeShare, StepKey, StepLayout, StepRequest
 from crane.states import StepState
 from cranectld.core.commands import CreateStep, Refusal, Rejected, StepGranted
 from cranectld.core.decide.decision import Decision
 from cranectld.core.decide.resolve import MAX_TEXT
 from cranectld.core.decide.rights import foreign_job
-from cranectld.core.decide.submit import MAX_ARG_CHARS
 from cranectld.core.events import StepCreated
 from cranectld.core.state import Job, Run, State
 
@@ -24,7 +22,7 @@ def create_step(state: State, command: CreateStep, _now: int) -> Decision:
     """CreateStep. Reply: StepGranted. CONFLICT: the CPUs are busy with other steps, try again."""
     job, run = _running_job(state, command)
     request = command.request
-    _check_form(request, state.config.limits)
+    _check_form(request)
     if run.next_step >= MAX_STEPS:
         raise Rejected(
             Refusal.LIMIT_EXCEEDED,
@@ -34,6 +32,8 @@ def create_step(state: State, command: CreateStep, _now: int) -> Decision:
     layout = _layout(job, run, request)
     key = StepKey(job.job_id, run.next_step, run.attempt)
     granted = StepGranted(key, layout.nodes, layout.tasks_per_node)
+    if command.dry_run:
+        return Decision((), granted)
     return Decision((StepCreated(key, request, layout),), granted)
 
 
@@ -53,26 +53,18 @@ def _running_job(state: State, command: CreateStep) -> tuple[Job, Run]:
     return job, run
 
 
-def _check_form(request: StepRequest, limits: Limits) -> None:
+def _check_form(request: StepRequest) -> None:
     counts = (request.ntasks, request.min_nodes, request.ntasks_per_node, request.cpus_per_task)
     if any(not 0 <= count <= MAX_TASKS for count in counts):
         raise _bad(f"numbers of tasks, nodes and CPUs must be 0 to {MAX_TASKS}")
-    if not request.argv:
+    if request.argv == NO_BLOB:
         raise _bad("a step needs a command")
-    size = len(request.environment) + sum(map(len, request.argv))
-    most = limits.max_environment + MAX_ARG_CHARS
-    if size > most:
-        raise Rejected(
-            Refusal.LIMIT_EXCEEDED,
-            f"command and environment are {size} bytes, the limit is {most}",
-            "put what is large into a file",
-        )
     texts = (request.name, request.work_dir, request.endpoint, request.rendezvous)
     if max(map(len, (*texts, request.stdin_mode, request.ticket))) > MAX_TEXT:
         raise _bad(f"a text of the step is longer than {MAX_TEXT} characters")
     if len(request.nodelist) + len(request.exclude) > MAX_NAMED:
         raise _bad(f"more than {MAX_NAMED} nodes are named")
-    if any("\0" in text for text in (*texts, *request.argv)):
+    if any("\0" in text for text in texts):
         raise _bad("a text of the step contains a NUL character", "remove it")
 
 

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from crane.states import ENDED, JobState, Reason
 from cranectld.core import query
-from cranectld.core.commands import StartEpoch, Tick
+from cranectld.core.commands import Tick
 from cranectld.core.decide.closing import Closing
 from cranectld.core.decide.decision import Decision
 from cranectld.core.due import NS, due_alarms, latest_start, waits
-from cranectld.core.events import ArrayTasksCancelled, EpochStarted, Event, JobsForgotten
+from cranectld.core.events import ArrayTasksCancelled, Event, JobsForgotten
 from cranectld.core.state import Job, State
 
 FORGET_AT_ONCE = 1_000
 """Jobs forgotten by one Tick: what is left is due at once again, after others had their turn."""
-
-
-def start_epoch(state: State, _command: StartEpoch, _now: int) -> Decision:
-    """StartEpoch. Reply: int, the epoch."""
-    return Decision((EpochStarted(state.epoch + 1),), state.epoch + 1)
 
 
 def tick(state: State, _command: Tick, now: int) -> Decision:

@@ -142,6 +142,23 @@ def test_the_job_finds_slurms_variables_and_their_twins(cluster):
     assert not {"MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"} & env.keys()
 
 
+def test_the_job_knows_where_it_came_from_and_has_its_submitters_umask(cluster):
+    os.mkdir(os.path.join(cluster.work, "elsewhere"))
+    body = "umask; echo $SLURM_SUBMIT_DIR $SLURM_CPUS_PER_TASK; touch file; srun sh -c umask\n"
+    body += "umask 007; srun sh -c umask"
+    command = ["csub", "--parsable", "-D", "elsewhere", "-c", "1", "-o", "out", "--wrap", body]
+    before = os.umask(0o027)
+    try:
+        job = int(cluster.out(command))
+    finally:
+        os.umask(before)
+    assert cluster.wait(job).state.name == "COMPLETED"
+    said = cluster.lines("elsewhere/out")
+    assert said == ["0027", f"{cluster.work} 1", "0027", "0007"]
+    for name in ("out", "file"):
+        assert os.stat(os.path.join(cluster.work, "elsewhere", name)).st_mode & 0o777 == 0o640
+
+
 def test_a_job_is_held_and_released(cluster):
     job = cluster.submit("echo ran", hold=True)
     cluster.says(job, "JobHeldUser")

@@ -144,6 +144,10 @@ def test_what_can_never_run_is_refused_when_it_is_submitted(cluster):
 def test_partitions_have_default_and_longest_times(cluster):
     plain = cluster.submit("true", partition="short", time=None)
     assert cluster.wait(plain).time_limit == 300
+    held = cluster.submit("true", partition="short", time=None, hold=True)
+    assert cluster.out(f"cqueue -h -j {held} -o %l") == "5:00\n"
+    assert "TimeLimit=5:00 " in cluster.out(f"ccontrol -o show job {held}")
+    cluster.out(f"ccancel {held}")
     long = cluster.submit("true", time="20:00", hold=True)
     refused = cluster.run(f"ccontrol update JobId={long} Partition=short")
     assert (refused.returncode, "at most 600 s" in refused.stderr) == (4, True)
@@ -151,6 +155,22 @@ def test_partitions_have_default_and_longest_times(cluster):
     cluster.out(f"ccontrol release {long}")
     done = cluster.wait(long)
     assert (done.state.name, done.partition, done.time_limit) == ("COMPLETED", "short", 540)
+
+
+def test_a_deadline_shortens_the_limit_that_is_shown_and_in_force(cluster):
+    job = cluster.submit(
+        cluster.release_file("go"), time="20:00", time_min="1:00", deadline="now+10minutes",
+        hold=True,
+    )  # fmt: skip
+    assert cluster.job(job).time_limit == 1200
+    cluster.out(f"ccontrol release {job}")
+    cluster.becomes(job, "RUNNING")
+    row = cluster.job(job)
+    assert 500 < row.time_limit <= 600
+    assert abs(row.end_time - row.start_time - row.time_limit * 10**9) < 10**9
+    cluster.file("go", "")
+    assert cluster.wait(job).time_limit == row.time_limit
+    assert [past.time_limit for past in cluster.client.history([job])] == [row.time_limit]
 
 
 def test_priority_and_nice_decide_who_goes_first(cluster):

@@ -61,6 +61,22 @@ def test_cinfo_shows_nodes_as_they_are_used(cluster):
     cluster.file("go", "")
 
 
+def test_jobs_are_chosen_by_reservation_wckey_and_licence(cluster):
+    night = int(cluster.out("csub --parsable -H --wckey=w1 --reservation=night --wrap true"))
+    lab = int(cluster.out("csub --parsable -H --wckey=w2 -L matlab:2 --wrap true"))
+    for options, ids in {
+        "-R night": [night], "-L matlab,other": [lab], "--wckey=w1,w2": [night, lab],
+        "--wckey=w1 -L matlab": [],
+    }.items():  # fmt: skip
+        found = cluster.out(f"cqueue -h -o %A -S A {options}").split()
+        assert found == [str(job) for job in ids], options
+    cluster.out("ccancel --wckey w2")
+    assert [cluster.job(job).state.name for job in (night, lab)] == ["PENDING", "CANCELLED"]
+    cluster.out("ccancel -R night")
+    rows = cluster.out("cacct -a -X -n -P -o jobid -W w1,w2").split()
+    assert rows == [str(night), str(lab)]
+
+
 def test_cwhy_says_why_a_job_waits_in_numbers(cluster):
     blocker = cluster.submit(cluster.release_file("go"), exclusive=True, nodes=3, time="30:00")
     cluster.becomes(blocker, "RUNNING")
@@ -69,13 +85,20 @@ def test_cwhy_says_why_a_job_waits_in_numbers(cluster):
     said = cluster.out(f"cwhy {job}")
     assert "2 wanted, 0 free now, 3 usable, 3 match" in said
     assert "short of: " in said
+    # who waits behind it waits for its turn, and is told the same numbers
+    behind = cluster.submit("true", cpus_per_task=2)
+    cluster.says(behind, "Priority")
+    said = cluster.out(f"cwhy {behind}")
+    assert "1 wanted, 0 free now, 3 usable, 3 match" in said
+    assert "short of: " in said
+    assert "jobs ahead: 1\n" in said
     # it is expected to start when the limit of the other one is over
     start = cluster.client.explain(job).planned_start
     limit = cluster.job(blocker).start_time + 1800 * 10**9
     assert abs(start - limit) < 5e9
     assert cluster.out(f"cqueue --start -h -j {job} -o %S").strip() not in ("", "N/A")
     cluster.file("go", "")
-    cluster.wait(job)
+    cluster.wait(job, behind)
 
 
 def test_a_dry_run_changes_nothing(cluster):
