@@ -255,3 +255,6 @@ class Registration:
     inventory: Inventory
     running: tuple[StepKey, ...] = ()
     """Steps alive, or ended with a report still in the outbox."""
+    held_lease: float = 0.0
+    """Seconds without a word from a controller after which every step there is sure to be ended,
+    whatever it was launched under; 0: they are kept, or it is not known."""

@@ -51,6 +51,7 @@ from craned.core.stimuli import (
     Flush,
     Heard,
     LauncherReports,
+    NotRemembered,
     OrdersReceived,
     Stimulus,
     Tick,
@@ -152,7 +153,9 @@ class Agent:
     def hello(self, nonce: bytes) -> pb.Hello:
         """How the agent introduces itself now."""
         state = self._state
-        message = hello_to_wire(self._registration, nonce, state.first_report(), state.epoch)
+        held = lease.claim(state, self._clock.now()) / _SECOND
+        registration = replace(self._registration, held_lease=held)
+        message = hello_to_wire(registration, nonce, state.first_report(), state.epoch)
         message.running.extend(key_to_wire(key) for key in state.listed())
         return message
 
@@ -242,6 +245,7 @@ class Agent:
             self._contact.write(instruction.contact)
         except OSError as error:
             log.error("the last contact cannot be kept on disk: %s", error)
+            self.tell(NotRemembered())
             if instruction.contact.kill and self._session is not None:
                 # What is launched now would be held to terms that the shims cannot read.
                 self._session.hang_up("the lease cannot be kept on disk")

@@ -48,14 +48,16 @@ class ContactFile:
             # Nothing of an earlier run of the host is alive: its lease binds nobody.
             return Contact(word.epoch, 0, word.kill, 0)
         renewed = self._clock.from_boot_time(word.renewed)
-        return Contact(word.epoch, word.lease, word.kill, renewed)
+        settled = self._clock.from_boot_time(word.settled)
+        return Contact(word.epoch, word.lease, word.kill, renewed, settled)
 
     def write(self, contact: Contact) -> None:
         """Replace it. Raises OSError."""
         renewed = self._clock.to_boot_time(contact.renewed)
+        settled = self._clock.to_boot_time(contact.settled)
         write_word(
             self._path,
-            LastWord(self._boot, contact.epoch, contact.lease, contact.kill, renewed),
+            LastWord(self._boot, contact.epoch, contact.lease, contact.kill, renewed, settled),
         )
 
 

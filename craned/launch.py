@@ -70,7 +70,7 @@ class LaunchMaker:
         *,
         leased: bool = False,
     ) -> LaunchOrder:
-        """The launcher's order; `leased`: the step ends with the agent's lease.
+        """The launcher's order; `leased`: the agent has a lease, and steps end with it.
 
         Raises CraneError (LAUNCH_FAILED) with what to tell the user.
         """

@@ -64,7 +64,8 @@ TIMEOUTS = (
         "lost_contact",
         "choice",
         "What an agent does with its jobs when its lease has run out. Jobs of a silent node are "
-        "run again elsewhere only with `kill`, or when the node is known to be off.",
+        "run again elsewhere only with `kill`, or when the node is known to be off. Jobs that run "
+        "follow a change within half a minute, or five eighths of the old lease.",
         choices=("keep", "kill"),
     ),
     Key("kill_grace", "int", "Seconds between SIGTERM and SIGKILL.", 0, 86_400),

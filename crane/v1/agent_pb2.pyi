@@ -165,6 +165,7 @@ class Hello(google.protobuf.message.Message):
     FIRST_REPORT_FIELD_NUMBER: builtins.int
     PROTOCOL_FIELD_NUMBER: builtins.int
     KNOWN_EPOCH_FIELD_NUMBER: builtins.int
+    HELD_LEASE_FIELD_NUMBER: builtins.int
     node: builtins.str
     nonce: builtins.bytes
     address: builtins.str
@@ -181,6 +182,10 @@ class Hello(google.protobuf.message.Message):
     """1"""
     known_epoch: builtins.int
     """highest controller epoch this agent has obeyed"""
+    held_lease: builtins.float
+    """Seconds without a word from a controller after which every step here is sure to be ended, whatever
+    it was launched under; 0: they are kept, or it is not known.
+    """
     @property
     def inventory(self) -> global___Inventory: ...
     @property
@@ -199,9 +204,10 @@ class Hello(google.protobuf.message.Message):
         first_report: builtins.int = ...,
         protocol: builtins.int = ...,
         known_epoch: builtins.int = ...,
+        held_lease: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["inventory", b"inventory"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "first_report", b"first_report", "incarnation", b"incarnation", "inventory", b"inventory", "known_epoch", b"known_epoch", "node", b"node", "nonce", b"nonce", "protocol", b"protocol", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "first_report", b"first_report", "held_lease", b"held_lease", "incarnation", b"incarnation", "inventory", b"inventory", "known_epoch", b"known_epoch", "node", b"node", "nonce", b"nonce", "protocol", b"protocol", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
 
 global___Hello = Hello
 

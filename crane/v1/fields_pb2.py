@@ -455,6 +455,7 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (9, 'first_report', 'u', '1'),
         (10, 'protocol', 'u', '1'),
         (11, 'known_epoch', 'u', '1'),
+        (12, 'held_lease', 'd', '1'),
     ),
     'Welcome': (
         (1, 'nonce', 'y', '1'),

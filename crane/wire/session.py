@@ -27,6 +27,8 @@ PROTOCOL = 1
 MAX_INSTANT = 1 << 62
 MAX_AMOUNT = 1 << 48
 """Of CPU time (us), memory (bytes or MiB) and CPUs: sums of them stay far from what int64 holds."""
+MAX_LEASE = 1e9
+"""Seconds."""
 MAX_EXIT = 0x7FFF
 MAX_SIGNAL = 127
 MAX_COUNT = 1 << 20
@@ -137,6 +139,7 @@ def hello_to_wire(
         first_report=first_report,
         protocol=PROTOCOL,
         known_epoch=known_epoch,
+        held_lease=registration.held_lease,
     )
 
 
@@ -144,6 +147,8 @@ def registration_from_wire(message: pb.Hello) -> Registration:
     """How an agent introduces itself. Raises PROTOCOL: another version, or figures out of bounds."""
     if message.protocol != PROTOCOL:
         raise different(f"version {message.protocol} of the session (here: {PROTOCOL})")
+    if not 0 <= message.held_lease <= MAX_LEASE:
+        raise different(f"a lease of {message.held_lease} s")
     if len(message.running) > MAX_RUNNING:
         raise different(f"a host with {len(message.running)} running steps")
     return Registration(
@@ -154,6 +159,7 @@ def registration_from_wire(message: pb.Hello) -> Registration:
         spool_id=_name("spool id", message.spool_id),
         inventory=inventory_from_wire(message.inventory),
         running=tuple(key_from_wire(key) for key in message.running),
+        held_lease=message.held_lease,
     )
 
 

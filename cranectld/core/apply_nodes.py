@@ -58,7 +58,7 @@ def _configured(
 
 def _terms_changed(node: Node, timeouts: Timeouts) -> None:
     """Its agent and jobs may go by the old terms or the new ones: the safer of each holds until it
-    registers without a job.
+    registers without a job, or says which ones all its jobs go by.
     """
     node.lease = max(node.lease, timeouts.lease)
     node.kill_grace = max(node.kill_grace, timeouts.kill_grace)
@@ -90,11 +90,14 @@ def node_registered(state: State, event: ev.NodeRegistered, now: int) -> None:
     node.answering = True
     node.cpus = event.cpus
     node.memory = event.memory
-    # Jobs that run there are held to the lease and grace of their launch, by shims that may outlive
-    # the agent; nor is it known that the agent has got our answer. With none there, what is launched
-    # comes after that answer.
+    # Jobs that run there are held to the terms of their launch, by shims that may outlive the agent,
+    # until it says to which others all of them are held by now (the grace stays that of the launch);
+    # nor is it known that the agent has got our answer. With none there, what is launched comes after
+    # that answer.
     if not node.jobs:
         node.lease, node.kill_grace, node.kills = 0.0, 0, True
+    elif given.held_lease:
+        node.lease, node.kills = given.held_lease, True
     _terms_changed(node, state.config.timeouts)
     if node.state in (NodeState.UNKNOWN, NodeState.DOWN) and not node.held_down:
         node.state = NodeState.UP

@@ -190,7 +190,7 @@ class Node:
     """Longest grace (s) that jobs there may have between SIGTERM and SIGKILL."""
     kills: bool = False
     """Its jobs are sure to be killed when its lease runs out: they were launched under no other
-    terms, and the agent was told no other.
+    terms, or follow these by now, and the agent was told no other.
     """
 
     @property

@@ -112,7 +112,7 @@ class SimulatedAgent(Process):
                 self._send_reports(instruction)
             case Launch():
                 self._unconfirmed[instruction.order.key] = instruction.order
-                host.launch(instruction.order)
+                host.launch(instruction.order, self.state.kill)
             case ReportsWaiting():
                 self.world.clock.after(self.world.draw(0, 2 * MS), self.tell, Flush(), owner=self)
             case Forget():
@@ -161,7 +161,7 @@ class SimulatedAgent(Process):
     def launcher_revived(self) -> None:
         """A new launcher: send again what the old one may not have done."""
         for order in list(self._unconfirmed.values()):
-            self.host.launch(order)
+            self.host.launch(order, self.state.kill)
         for kill in list(self._kills.values()):
             self._to_launcher(self.host.kill, kill.key, kill.grace, kill.cause)
 
@@ -193,7 +193,7 @@ class SimulatedAgent(Process):
         inventory = Inventory(host.cpus, host.memory, devices, "v2", "fake", "0", host.boots)
         return Registration(
             host.name, host.name, self.incarnation, host.boot_id, host.spool.spool_id, inventory,
-            self.state.listed(),
+            self.state.listed(), lease.claim(self.state, host.now) / seconds(1),
         )  # fmt: skip
 
     def _hang_up(self) -> None:

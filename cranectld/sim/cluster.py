@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from crane.config.model import (
     ClusterConfig,
@@ -29,9 +30,7 @@ def drawn_cluster(rng: random.Random, nodes: int) -> ClusterConfig:
     timeouts = Timeouts(
         heartbeat=rng.choice((1.0, 2.0)),
         node=node_timeout,
-        lease=node_timeout + rng.choice((0.0, 5.0, 20.0)),
-        lost_contact=rng.choice(("keep", "kill")),
-        kill_grace=rng.choice((1, 3)),
+        **drawn_terms(rng, node_timeout),
         min_job_age=rng.choice((5, 60, 600)),
     )
     scheduler = SchedulerConfig(
@@ -49,6 +48,15 @@ def drawn_cluster(rng: random.Random, nodes: int) -> ClusterConfig:
         operators=("olga",),
         job_requeue=rng.random() < 0.8,
     )
+
+
+def drawn_terms(rng: random.Random, node_timeout: float) -> dict[str, Any]:
+    """What becomes of jobs without contact: fields of Timeouts."""
+    return {
+        "lease": node_timeout + rng.choice((0.0, 5.0, 20.0)),
+        "lost_contact": rng.choice(("keep", "kill")),
+        "kill_grace": rng.choice((1, 3)),
+    }
 
 
 def _node(rng: random.Random, number: int) -> NodeConfig:

@@ -126,6 +126,16 @@ class SimulatedController(Process):
         """The epoch has begun and the configuration is in force: agents may register."""
         self._open = True
 
+    def reconfigure(self) -> None:
+        """Put the world's configuration in force, as `ccontrol reconfigure` does."""
+        self.submit(ApplyConfig(CONTROLLER, self.world.config), self._reconfigured)
+
+    def _reconfigured(self, _: object) -> None:
+        """Agents that were told other terms have to register anew."""
+        for node, link in list(self._links.items()):
+            if link.terms != self.state.config.timeouts:
+                self._end(node)
+
     @property
     def now(self) -> int:
         """Event time."""

@@ -7,9 +7,11 @@ most seeds, so that rare combinations get long undisturbed runs too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cranectld.sim.clock import Process, ProcessDied, seconds
+from cranectld.sim.cluster import drawn_terms
 from cranectld.sim.network import Weather
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ before it forgets."""
 
 KINDS = (
     "controller", "agent", "launcher", "shim", "reboot", "lose_host", "partition", "break", "power_cut",
-    "clock",
+    "clock", "terms",
 )  # fmt: skip
 
 
@@ -59,6 +61,7 @@ class Faults:
             "break": self._break,
             "power_cut": self._power_cut,
             "clock": self._set_clock,
+            "terms": self._change_terms,
         }
 
     def start(self) -> None:
@@ -182,6 +185,15 @@ class Faults:
         by = round(seconds(rng.choice((0.3, 3.0, 30.0, 300.0))) * rng.uniform(-1.0, 1.0))
         self._world.wall_ahead += by
         self.count("clock set", f"by {by / 1e9:.1f} s")
+
+    def _change_terms(self) -> None:
+        """The site changes what becomes of jobs without contact."""
+        world = self._world
+        terms = drawn_terms(world.rng, world.config.timeouts.node)
+        world.config = replace(world.config, timeouts=replace(world.config.timeouts, **terms))
+        self.count("terms changed", f"{terms}")
+        if world.controller is not None:
+            world.controller.reconfigure()
 
     # --- the quiet phase -------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from crane.session import EndCause, LaunchStep, StepEnded, StepKey, StepStarted
 from cranectld.sim.clock import MS, Process, Timer, seconds
 from cranectld.sim.disk import FakeSpool, StepRecord
 from craned.core.stimuli import Contact
-from craned.core.terms import runs_out
+from craned.exec.lease import LastWord, LeaseWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,15 +42,39 @@ class Behaviour:
     """How many steps the batch script makes with `crun`."""
 
 
+class FakeWatch(LeaseWatch):
+    """The shim's own, on the fake spool."""
+
+    def __init__(self, host: FakeHost, leased: bool) -> None:
+        self._host = host
+        super().__init__("", lambda: host.now, leased=leased)
+
+    def _read(self) -> LastWord | None:
+        contact = self._host.spool.contact
+        if contact is None:
+            return None
+        return LastWord(
+            "", contact.epoch, contact.lease, contact.kill, contact.renewed, contact.settled
+        )
+
+
 class FakeStep(Process):
     """A step that runs here: the shim and the user's processes as one."""
 
-    __slots__ = ("behaviour", "host", "key", "limit", "order", "pid", "record", "start", "stopping")
+    __slots__ = (
+        "behaviour", "host", "key", "lease", "limit", "order", "pid", "record", "start", "stopping",
+    )  # fmt: skip
 
     def __init__(
-        self, host: FakeHost, order: LaunchStep, record: StepRecord, behaviour: Behaviour
+        self,
+        host: FakeHost,
+        order: LaunchStep,
+        record: StepRecord,
+        behaviour: Behaviour,
+        leased: bool,
     ) -> None:
         super().__init__()
+        self.lease = FakeWatch(host, leased)
         self.host = host
         self.order = order
         self.key = order.key
@@ -113,13 +137,13 @@ class FakeHost:
 
     # --- orders of the agent ---------------------------------------------------------------------
 
-    def launch(self, order: LaunchStep) -> None:
-        """Start a step, or answer what has become of it."""
+    def launch(self, order: LaunchStep, leased: bool) -> None:
+        """Start a step, or answer what has become of it. `leased`: under `lost_contact = kill`."""
         self.world.clock.after(
-            self.world.draw(0.2 * MS, 3 * MS), self._launch, order, owner=self.launcher
+            self.world.draw(0.2 * MS, 3 * MS), self._launch, order, leased, owner=self.launcher
         )
 
-    def _launch(self, order: LaunchStep) -> None:
+    def _launch(self, order: LaunchStep, leased: bool) -> None:
         record = self.spool.find(order.key)
         if record is not None:
             self._answer(record)
@@ -128,8 +152,9 @@ class FakeHost:
         record = self.spool.claim(order.key, self.now)
         assert record is not None
         behaviour = self.world.behaviour(order)
-        step = FakeStep(self, order, record, behaviour)
+        step = FakeStep(self, order, record, behaviour, leased)
         self.steps[order.key] = step
+        self._look_at_lease(step)
         self.world.clock.after(self.world.draw(0.1 * MS, 2 * MS), self._execute, step, owner=step)
 
     def _execute(self, step: FakeStep) -> None:
@@ -174,7 +199,7 @@ class FakeHost:
             return
         self._stop(step, grace, cause)
 
-    def _stop(self, step: FakeStep, grace: int, cause: EndCause) -> None:
+    def _stop(self, step: FakeStep, grace: float, cause: EndCause) -> None:
         step.stopping = step.stopping or cause
         if not step.start:
             return
@@ -209,14 +234,13 @@ class FakeHost:
         the time limit: nothing else is sure to be alive when it runs out.
         """
         self.spool.contact = contact
-        if contact.kill and contact.lease:
-            due = runs_out(contact.renewed, contact.lease)
-            self.world.clock.at(due - self.skew, self._lease_over, contact)
 
-    def _lease_over(self, contact: Contact) -> None:
-        if self.spool.contact is contact:
-            for step in list(self.steps.values()):
-                self._stop(step, step.order.kill_grace, EndCause.LOST)
+    def _look_at_lease(self, step: FakeStep) -> None:
+        if step.lease.over():
+            self._stop(step, max(0, step.order.kill_grace - step.lease.passed()), EndCause.LOST)
+            return
+        wait = seconds(min(step.lease.wait(), 1e6)) + 1  # a float of seconds: not a moment too soon
+        self.world.clock.after(wait, self._look_at_lease, step, owner=step)
 
     def forget(self, key: StepKey) -> None:
         """The controller knows the end."""

@@ -19,6 +19,7 @@ from craned.core.stimuli import (
     Flush,
     Heard,
     LauncherReports,
+    NotRemembered,
     OrdersReceived,
     Stimulus,
 )
@@ -48,8 +49,7 @@ def _dispatch(state: AgentState, stimulus: Stimulus, now: int) -> list[Instructi
         case Heard():
             if stimulus.stream != state.stream or not state.connected:
                 return []
-            state.lease = stimulus.lease or state.lease
-            return lease.renew(state, min(stimulus.sent, now))
+            return _heard(state, stimulus, now)
         case Connected():
             return _connected(state, stimulus, now)
         case Disconnected():
@@ -58,8 +58,11 @@ def _dispatch(state: AgentState, stimulus: Stimulus, now: int) -> list[Instructi
             return []
         case Adopted():
             return _adopted(state, stimulus)
+        case NotRemembered():
+            state.settled = lease.NEVER
+            return []
         case _:
-            return lease.expire(state, now)
+            return [*lease.expire(state, now), *lease.confirm(state, now)]
 
 
 def _launcher_reports(state: AgentState, stimulus: LauncherReports) -> list[Instruction]:
@@ -69,6 +72,14 @@ def _launcher_reports(state: AgentState, stimulus: LauncherReports) -> list[Inst
             instructions += lifecycle.ended(state, report)
         else:
             instructions += lifecycle.started(state, report)
+    return instructions
+
+
+def _heard(state: AgentState, heard: Heard, now: int) -> list[Instruction]:
+    instructions = lease.renew(state, min(heard.sent, now))
+    if heard.lease and heard.lease != state.lease:
+        lease.hold(state, heard.lease, state.kill, now)
+        instructions.append(lease.remember(state))
     return instructions
 
 
@@ -91,7 +102,9 @@ def _connected(state: AgentState, stimulus: Connected, now: int) -> list[Instruc
         return [Hangup(stimulus.stream, why)]
     instructions = lease.expire(state, now)
     state.epoch, state.stream, state.connected = stimulus.epoch, stimulus.stream, True
-    state.lease, state.kill = stimulus.lease, stimulus.kill
+    lease.hold(state, stimulus.lease, stimulus.kill, now)
+    if not state.jobs:
+        state.claimed = state.lease  # what is launched comes under these terms
     lease.renew(state, min(stimulus.renewed, now))
     outbox.reopen(state)
     return [*instructions, lease.remember(state)]
@@ -103,6 +116,9 @@ def _adopted(state: AgentState, stimulus: Adopted) -> list[Instruction]:
         contact = stimulus.contact
         state.epoch, state.lease, state.kill = contact.epoch, contact.lease, contact.kill
         state.renewed = state.remembered = contact.renewed
+        state.settled = contact.settled
+    elif stimulus.running:
+        state.settled = lease.NEVER  # nobody knows what they go by
     instructions: list[Instruction] = []
     # Running ones first: an ended batch script is held until they have been ended.
     for running in stimulus.running:

@@ -110,6 +110,10 @@ class AgentState:
     """`renewed` as last put on disk."""
     lost: bool = False
     """The lease has run out, and that was acted upon."""
+    settled: int = 0
+    """Instant by which every shim has looked at the present terms on disk (craned.core.lease)."""
+    claimed: int = 0
+    """Lease (ns) that the present registration said every step is held to; 0: none."""
 
     def find(self, key: StepKey) -> Step | None:
         """The step, if this host answers for it."""

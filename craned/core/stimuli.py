@@ -18,6 +18,13 @@ class Contact:
     """Whether jobs are ended when the lease has run out (`lost_contact = kill`)."""
     renewed: int
     """Instant from which the lease runs."""
+    settled: int = 0
+    """Instant by which every shim has looked at `lease` and `kill`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotRemembered:
+    """A Contact could not be put on disk: nobody knows which terms the shims go by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +113,5 @@ Stimulus = (
     | LauncherReports
     | Flush
     | Tick
+    | NotRemembered
 )

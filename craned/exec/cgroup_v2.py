@@ -44,6 +44,7 @@ from craned.exec.protocol import StepLimits
 
 _WANTED = ("cpu", "memory", "pids", "cpuset")
 _RACES = 20
+_LEAVING_SECONDS = 1.0
 _GONE = (errno.ENOENT, errno.ENODEV)
 """The group was removed: before its file was opened, or after."""
 
@@ -291,13 +292,20 @@ class V2Backend(CgroupBackend):
     def remove_base(self) -> None:
         if not move_home(self._way_back):
             return
-        try:
-            path = self.home
-            while path != self._top:
+        # A shim that has closed its socket may still be leaving; it need not be a child to wait for.
+        deadline = time.monotonic() + _LEAVING_SECONDS
+        path = self.home
+        while path != self._top:
+            try:
                 os.rmdir(path)
-                path = os.path.dirname(path)
-        except OSError:
-            return  # in use by the shims of steps that go on
+            except FileNotFoundError:
+                pass  # it was not made
+            except OSError:
+                if time.monotonic() > deadline:
+                    return  # in use by the shims of steps that go on
+                time.sleep(0.001)
+                continue
+            path = os.path.dirname(path)
 
 
 def open_v2(root: str, base: str, required: tuple[str, ...] = ("memory", "pids")) -> V2Backend:

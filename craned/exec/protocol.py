@@ -121,7 +121,7 @@ class LaunchOrder:
     ticket: str = ""
     """One-time secret that tells crun the connection is the step's."""
     leased: bool = False
-    """Ended when the lease in the launcher's lease file has run out (`lost_contact = kill`)."""
+    """Launched under `lost_contact = kill`: not without a lease in the launcher's lease file."""
 
     def encode(self) -> bytes:
         """The order as the payload of a LAUNCH frame. Raises ProtocolError on a NUL in a string."""

@@ -215,7 +215,7 @@ class Shim:
         if not claimed:
             self._report(wire.DUPLICATE, order.key.pack())
             return
-        lease = LeaseWatch(self._lease_file) if order.leased else None
+        lease = LeaseWatch(self._lease_file, leased=order.leased)
         step = Step(order, self._journal, self._poll, self._hold, lease)
         try:
             step.start(self._backend, group, self._ids, self._script)

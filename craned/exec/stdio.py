@@ -121,8 +121,11 @@ def _explain(stream: str, path: str, error: OSError) -> str:
 
 def environment_of(data: bytes) -> dict[bytes, bytes]:
     """NUL-separated `NAME=VALUE` entries as a dictionary; the last of a name wins."""
-    found = dict([entry.split(b"=", 1) for entry in data.split(b"\0") if b"=" in entry])
-    found.pop(b"", None)
+    found: dict[bytes, bytes] = {}
+    for entry in data.split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        if equals and name:
+            found[name] = value
     return found
 
 

@@ -321,7 +321,7 @@ def test_the_lease_runs_from_what_the_controller_has_heard() -> None:
     start = agent.now
     agent.now += 30 * S
     assert agent.tell(Heard(1, start + 10 * S)) == [
-        Remember(Contact(1, 60 * S, True, start + 10 * S))
+        Remember(Contact(1, 60 * S, True, start + 10 * S, settled=start))
     ]
     assert agent.tell(Heard(1, start + 11 * S)) == [], "the disk follows at a distance"
     assert agent.tell(Heard(1, start + 5 * S)) == []

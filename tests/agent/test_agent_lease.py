@@ -87,6 +87,26 @@ def test_kept_jobs_outlive_agent_and_launcher(rig: Any) -> None:
     assert controller.ends(1) == []
 
 
+def test_a_shorter_lease_reaches_steps_that_run_and_the_controller_is_told(rig: Any) -> None:
+    controller = rig.controller
+    controller.lease, controller.lost_contact = 4.0, "kill"
+    rig.start_craned()
+    rig.launch(1, STUBBORN, kill_grace=GRACE)
+    pid = int(rig.wait_line("1.out"))
+    controller.lease = 1.0
+    controller.drop()
+    controller.connected(2)
+    assert controller.hellos[-1].held_lease == 4.0
+    controller.wait(lambda: controller.hellos[-1].held_lease == 1.0, "that all go by it")
+    # when the agent is gone then, the step ends with the new lease
+    rig.stop_craned(signal.SIGKILL)
+    last_word = time.time_ns()
+    controller.wait(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
+    assert time.time_ns() < last_word + (controller.lease + GRACE + SLACK) * 1e9
+    rig.start_craned(sessions=4)
+    assert controller.ended(1).cause is EndCause.LOST
+
+
 def test_a_welcome_alone_renews_no_lease(rig: Any) -> None:
     controller = rig.controller
     controller.lease, controller.lost_contact, controller.heartbeat = 300.0, "kill", 3600.0

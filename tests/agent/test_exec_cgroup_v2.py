@@ -60,7 +60,7 @@ def group() -> Iterator[str]:
 @pytest.fixture
 def backend(group: str) -> V2Backend:
     """A base in that group, for jobs that are only made and looked at."""
-    made = V2Backend(f"{group}/base", group, ())
+    made = V2Backend(f"{group}/base", group, ("".join(find_own(TREE)),))
     os.makedirs(made.home)
     made.turn_controllers_on(("memory", "pids"))
     return made
@@ -210,6 +210,14 @@ def test_steps_that_come_and_go_at_once_are_always_in_a_limited_job(backend):
         thread.join()
     assert wrong == []
     assert backend.leftovers() == []
+
+
+def test_a_base_is_removed_when_its_last_shim_has_left(backend):
+    leaving = subprocess.Popen(["sleep", "0.2"])
+    write(f"{backend.home}/cgroup.procs", str(leaving.pid))
+    backend.remove_base()
+    assert not os.path.exists(backend.path)
+    assert leaving.wait() == 0
 
 
 # --- trees that were delegated ----------------------------------------------------------------

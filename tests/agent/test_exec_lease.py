@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from craned.core.terms import LOST_CONTACT, runs_out
+from craned.core.lease import claim, hold
+from craned.core.state import AgentState
+from craned.core.terms import KEPT_LOOK, LOST_CONTACT, runs_out
 from craned.exec.lease import SIZE, LastWord, LeaseWatch, read_word, since_boot, write_word
 from craned.exec.protocol import Cause, Exited, LaunchFailed
 
@@ -139,13 +141,54 @@ def test_a_lease_that_is_renewed_is_looked_at_twice_in_its_time(tmp_path):
     assert scene.looks <= 600 * 2 / 60 + 2
 
 
-def test_jobs_that_are_kept_by_now_are_not_looked_after(tmp_path):
+def test_a_job_is_kept_as_long_as_the_file_says_so(tmp_path):
     scene = Scene(str(tmp_path / "contact"), 60 * S)
     scene.renew(kill=False)
-    assert scene.pass_time(31 * S) is None
-    assert scene.watch.wait() == math.inf
-    scene.renew()
     assert scene.pass_time(1000 * S) is None
+    os.unlink(scene.path)
+    assert scene.pass_time(1000 * S) is None, "a file that is lost takes no word back"
+    assert scene.looks <= 1000 // 15 + 4 * 1000 // 15 + 3
+    scene.renew()
+    assert scene.pass_time(1000 * S) == runs_out(scene.renewed, scene.lease)
+
+
+def test_a_step_that_was_launched_to_be_kept_needs_no_file_and_reads_none(tmp_path):
+    now = 1000 * S
+    watch = LeaseWatch(str(tmp_path / "contact"), lambda: now, leased=False)
+    assert not watch.over()
+    assert watch.wait() == KEPT_LOOK / S
+
+
+terms = st.tuples(st.booleans(), st.integers(S, 200 * S), st.integers(0, 12))
+
+
+@given(st.lists(terms, min_size=1, max_size=6), st.booleans(), st.booleans())
+@settings(deadline=None, max_examples=200)
+def test_steps_go_by_the_terms_that_their_agent_says_are_settled(
+    tmp_path_factory, history, leased, waits
+):
+    scene = Scene(str(tmp_path_factory.mktemp("w") / "contact"), 60 * S)
+    state = AgentState(jobs={1: {}}, lease=60 * S, kill=leased)
+    scene.renew(kill=leased)
+    scene.watch = LeaseWatch(scene.path, lambda: scene.now, leased=leased)
+    for kill, duration, quarters in history:
+        # when the site has it otherwise, and craned works on for a while
+        hold(state, duration, kill, scene.now)
+        scene.lease = duration
+        scene.renew(kill=kill)
+        for _ in range(quarters):
+            assert scene.pass_time(duration // 4) is None, "nobody is ended while it is renewed"
+            scene.renew(kill=kill)
+    while waits and scene.now < state.settled:
+        assert scene.pass_time(duration // 4) is None
+        scene.renew(kill=kill)
+    # then, when it says that all is settled and dies, the step ends with the lease or is kept
+    settled = scene.now >= state.settled
+    assert claim(state, scene.now) == (duration if kill and settled else 0)
+    over = scene.pass_time(1000 * S)
+    if settled:
+        assert (over is not None) == kill
+        assert over is None or over <= runs_out(scene.renewed, duration) + 1000
 
 
 def test_the_word_of_an_earlier_run_of_the_host_is_none(tmp_path):

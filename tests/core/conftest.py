@@ -184,9 +184,12 @@ class Scenario:
 
     # --- agents ---
 
-    def registration(self, node, running=(), boot="boot", spool="spool", cpus=4000, memory=8192):
+    def registration(
+        self, node, running=(), boot="boot", spool="spool", cpus=4000, memory=8192, held_lease=0.0
+    ):
         inventory = Inventory(cpus, memory, (DeviceCount("gpu", "a100", 2),))
-        return Registration(node, f"{node}.net", f"inc{self.now}", boot, spool, inventory, running)
+        address, incarnation = f"{node}.net", f"inc{self.now}"
+        return Registration(node, address, incarnation, boot, spool, inventory, running, held_lease)
 
     def register(self, node, running=(), **given):
         return self.do(cmd.RegisterNode(self.registration(node, tuple(running), **given)))

@@ -84,6 +84,37 @@ def test_jobs_launched_under_keep_have_no_fence_however_often_their_agent_is_tol
     assert fence(s, later) == s.now + 15 * s.NS
 
 
+def test_steps_that_follow_the_new_terms_have_the_fence_of_those(scenario):
+    s = cluster(scenario, lost_contact="keep", kill_grace=30)
+    job_id = running(s)
+    s.started(job_id)
+    reconfigure(s, lost_contact="kill", lease=10, kill_grace=5)
+    s.register("n1", [s.key(job_id)])
+    # when the agent says that every step there is held to a lease by now
+    s.register("n1", [s.key(job_id)], held_lease=10.0)
+    s.silent("n1")
+    assert fence(s, job_id) == s.now + 40 * s.NS, "with the grace of its launch"
+    # and when it is shortened once more, the longer one counts until they follow again
+    s.register("n1", [s.key(job_id)], held_lease=10.0)
+    reconfigure(s, lease=8)
+    s.register("n1", [s.key(job_id)], held_lease=10.0)
+    s.silent("n1")
+    assert fence(s, job_id) == s.now + 40 * s.NS
+    s.register("n1", [s.key(job_id)], held_lease=8.0)
+    s.silent("n1")
+    assert fence(s, job_id) == s.now + 38 * s.NS
+
+
+def test_steps_held_to_a_lease_have_no_fence_once_they_may_be_kept(scenario):
+    s = cluster(scenario, lost_contact="kill")
+    job_id = running(s)
+    s.started(job_id)
+    reconfigure(s, lost_contact="keep")
+    s.register("n1", [s.key(job_id)], held_lease=60.0)
+    s.silent("n1")
+    assert fence(s, job_id) == 0
+
+
 def test_kill_taken_back_leaves_no_fence(scenario):
     s = cluster(scenario, lost_contact="kill")
     job_id = running(s)

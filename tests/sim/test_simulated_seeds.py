@@ -63,6 +63,6 @@ def test_every_kind_of_fault_strikes_in_some_seed() -> None:
             counts[name.split(" at ")[0]] = counts.get(name.split(" at ")[0], 0) + count
     wanted = {
         "controller", "agent", "launcher", "launcher crash", "shim", "shim killed", "reboot",
-        "host lost", "partition", "stream broken", "power cut", "clock set",
+        "host lost", "partition", "stream broken", "power cut", "clock set", "terms changed",
     }  # fmt: skip
     assert wanted <= set(counts), counts

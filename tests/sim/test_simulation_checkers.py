@@ -21,19 +21,25 @@ from cranectld.sim.planning import NaivePlanner, RealPlanner
 from cranectld.sim.truth import SimulationError
 from cranectld.sim.users import ANN, SCRIPT
 from cranectld.sim.world import Options, World
+from craned.core import lease
 
 SEEDS = range(1, 16)
 
 
-def fails(breaking: Callable[[World], None], options: Options | None = None) -> list[str]:
-    """What the checkers say about the first seeds with a broken piece, until one fails."""
+def fails(
+    breaking: Callable[[World], None], options: Options | None = None, saying: str = ""
+) -> list[str]:
+    """What the checkers say about the first seeds with a broken piece, until one fails (with these
+    words).
+    """
     for seed in SEEDS:
         world = World(seed, options or Options())
         breaking(world)
         try:
             world.run()
         except AssertionError as error:
-            return [str(error)]
+            if saying in str(error):
+                return [str(error)]
     return []
 
 
@@ -54,9 +60,9 @@ def test_a_step_that_is_launched_twice_is_noticed() -> None:
             host.spool = ForgetfulSpool(host.spool.spool_id)
             once = host.launch
 
-            def twice(order: object, once: Callable[[object], None] = once) -> None:
-                once(order)
-                once(order)
+            def twice(*order: object, once: Callable[..., None] = once) -> None:
+                once(*order)
+                once(*order)
 
             host.launch = twice  # type: ignore[method-assign, assignment]
 
@@ -165,9 +171,8 @@ def test_two_attempts_that_live_at_once_are_noticed(monkeypatch: pytest.MonkeyPa
         world.faults._kinds = dict.fromkeys(world.faults._kinds, 0.0) | {"partition": 1.0}
         world.faults._period = seconds(3)
 
-    said = fails(breaking)
+    said = fails(breaking, saying=" begins on ")
     assert said
-    assert " begins on " in said[0]
     assert " lives on " in said[0]
 
 
@@ -242,6 +247,68 @@ def test_a_wall_clock_set_forward_shortens_no_fence(carried_along: bool) -> None
     if carried_along:
         assert " begins on " in said[0]
         assert " lives on " in said[0]
+
+
+def told_to_kill(world: World) -> None:
+    """A site that keeps its jobs at first, and then wants them killed without contact."""
+    terms = {"node": 4.0, "lease": 5.0, "kill_grace": 1, "lost_contact": "keep"}
+    timeouts = replace(world.config.timeouts, **terms)
+    world.config = replace(world.config, timeouts=timeouts)
+
+    def change_its_mind() -> None:
+        world.config = replace(world.config, timeouts=replace(timeouts, lost_contact="kill"))
+        if world.controller is not None:
+            world.controller.reconfigure()
+
+    world.clock.after(seconds(20), change_its_mind)
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_terms_that_are_believed_before_the_shims_follow_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, believed: bool
+) -> None:
+    if believed:
+        monkeypatch.setattr(lease, "look_gap", lambda _: -lease.SLACK)
+    options = Options(nodes=2, faults=False)
+    world = World(1, options, behave=lambda _: Behaviour(seconds(1000)))
+    told_to_kill(world)
+    world.start()
+    world.call(SubmitJobs(ANN, (Submission(JobSpec(requeue=True), script=SCRIPT),)))
+    world.run_until(world.clock.now + seconds(22))
+    # when the agent dies right after it has been told
+    (host,) = (host for host in world.hosts.values() if host.steps)
+    assert host.agent is not None
+    host.agent.die()
+    if believed:
+        with pytest.raises(SimulationError, match=" lives on "):
+            world.run_until(world.clock.now + seconds(60))
+    else:
+        world.run_until(world.clock.now + seconds(60))
+        assert not host.steps, "its shim has looked meanwhile"
+        assert world.truth.count == 1, "but nobody could know when it would"
+
+
+def test_steps_that_were_to_be_kept_follow_a_change_of_mind_and_soon_have_a_fence() -> None:
+    options = Options(nodes=1, faults=False, jobs=1)
+    world = World(1, options, behave=lambda _: Behaviour(seconds(1000)))
+    (host,) = world.hosts.values()
+    told_to_kill(world)
+    world.start()
+    world.call(SubmitJobs(ANN, (Submission(JobSpec(), script=SCRIPT),)))
+    world.run_until(world.clock.now + seconds(45))
+    controller = world.controller
+    assert controller is not None
+    # when the host is cut off for good
+    assert len(host.steps) == 1
+    world.network.cut(host.name, seconds(1000))
+    world.run_until(world.clock.now + seconds(5))
+    run = controller.state.jobs[1].run
+    assert run is not None
+    fence = run.fences[host.name]
+    assert controller.now < fence < controller.now + seconds(10)
+    # then nothing is left when its fence has passed
+    world.run_until(world.clock.now + (fence - controller.now))
+    assert not host.steps
 
 
 class DriftingController(SimulatedController):

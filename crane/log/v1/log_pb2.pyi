@@ -1281,11 +1281,14 @@ class Registration(google.protobuf.message.Message):
     SPOOL_ID_FIELD_NUMBER: builtins.int
     INVENTORY_FIELD_NUMBER: builtins.int
     RUNNING_FIELD_NUMBER: builtins.int
+    HELD_LEASE_FIELD_NUMBER: builtins.int
     node: builtins.str
     address: builtins.str
     incarnation: builtins.str
     boot_id: builtins.str
     spool_id: builtins.str
+    held_lease: builtins.float
+    """s; 0: not known"""
     @property
     def inventory(self) -> global___Inventory: ...
     @property
@@ -1300,9 +1303,10 @@ class Registration(google.protobuf.message.Message):
         spool_id: builtins.str = ...,
         inventory: global___Inventory | None = ...,
         running: collections.abc.Iterable[global___StepKey] | None = ...,
+        held_lease: builtins.float = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["inventory", b"inventory"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "incarnation", b"incarnation", "inventory", b"inventory", "node", b"node", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "held_lease", b"held_lease", "incarnation", b"incarnation", "inventory", b"inventory", "node", b"node", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
 
 global___Registration = Registration
 
