@@ -37,7 +37,7 @@ log = logging.getLogger("agents")
 ORDERS_AT_ONCE = 500
 MESSAGE_BYTES = 16 << 20
 """Blobs of one message, about; the largest script and environment may come on top."""
-PATIENCE = 0.05
+PATIENCE = 0.1
 """Seconds that acknowledgements wait for company; orders and answers take them along at once."""
 MAX_UNDECIDED = 64
 """Messages of an agent that may wait for their commands; beyond, reading from it pauses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -233,6 +234,11 @@ def serve(options: Options) -> int:
     except BaseException:
         store.close()
         raise
+    # What was recovered and imported stays; later generations are looked through ever more rarely,
+    # since a queue of a million jobs is objects that live long, and no cycles.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     return asyncio.run(_serve(options, store, state))
 
 

@@ -34,8 +34,10 @@ _IDLE_EXIT = 10.0
 """Seconds without craned and without a step after which a launcher leaves."""
 _LEAVE_SECONDS = 10.0
 _MAX_BACKLOG = 64 << 20
-_FLUSH = 0.02
-"""Seconds between two deliveries of reports to craned: on a busy host it is woken for several."""
+_FLUSH_PER_REPORT = 0.01
+_FLUSH_MOST = 0.05
+"""Seconds until the next delivery to craned for each report of the last one, and at most: the more
+steps end, the more of them wake it together."""
 _BATCH = -1
 _MAX_TRIES = 3
 _FINAL = (wire.EXITED, wire.FAILED)
@@ -51,7 +53,9 @@ class Launcher(ShimPool):
         self._client: socket.socket | None = None
         self._incoming = wire.FrameBuffer()
         self._outgoing = bytearray()
-        self._flushed = 0.0
+        self._reports = 0
+        """In `_outgoing`."""
+        self._flush_at = 0.0
         self._blocked = False
         """Craned has not taken all of the last delivery."""
         self._stopping = False
@@ -162,6 +166,7 @@ class Launcher(ShimPool):
     def _report(self, kind: int, payload: bytes) -> None:
         if self._client is not None:
             self._outgoing += wire.frame(kind, payload)
+            self._reports += 1
 
     def final(self, packed: bytes, kind: int, payload: bytes) -> None:
         """A step has ended or could not be started: remember it, and tell craned."""
@@ -235,7 +240,7 @@ class Launcher(ShimPool):
             self._client = None
         self._incoming = wire.FrameBuffer()
         self._outgoing.clear()
-        self._blocked = False
+        self._reports, self._blocked = 0, False
         self._quiet_since = time.monotonic()
 
     def _from_craned(self) -> None:
@@ -274,7 +279,8 @@ class Launcher(ShimPool):
             return
         if not (at_once or self._blocked) and self._flush_wait() > 0:
             return
-        self._flushed = time.monotonic()
+        rest = min(_FLUSH_MOST, _FLUSH_PER_REPORT * self._reports)
+        self._flush_at, self._reports = time.monotonic() + rest, 0
         try:
             sent = self._client.send(self._outgoing)
             del self._outgoing[:sent]
@@ -326,7 +332,7 @@ class Launcher(ShimPool):
 
     def _flush_wait(self) -> float:
         """Seconds until reports may go to craned; not positive: now."""
-        return self._flushed + _FLUSH - time.monotonic()
+        return self._flush_at - time.monotonic()
 
     def _patience(self) -> int:
         """Milliseconds to wait for events; -1: for ever."""

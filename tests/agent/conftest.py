@@ -262,10 +262,8 @@ class Controller:
         self._loop.call_soon_threadsafe(self._serving.cancel)
 
     def connected(self, sessions: int = 1) -> None:
-        self.wait(
-            lambda: len(self.hellos) >= sessions and self._channel is not None,
-            f"session {sessions}",
-        )
+        there = lambda: len(self.hellos) >= sessions and self._channel is not None  # noqa: E731
+        self.wait(there, f"session {sessions}")
 
     def send(
         self, *orders: Order, script: str = "", environment: bytes = b"", argv: Sequence[str] = ()

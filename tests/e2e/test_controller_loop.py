@@ -63,8 +63,9 @@ def test_commands_that_wait_for_the_disk_share_one_append(site):
         async with site.daemon(held=True) as daemon:
             store, writer = daemon.loop.writer._store, daemon.loop.writer
             store.gate.clear()
+            store.entered.clear()
             first = asyncio.ensure_future(daemon.loop.submit(batch("first")))
-            await settle()
+            assert await asyncio.to_thread(store.entered.wait, 30)
             before = writer.appends
             others = [asyncio.ensure_future(daemon.loop.submit(batch(f"j{i}"))) for i in range(50)]
             await settle()
