@@ -40,7 +40,7 @@ log = logging.getLogger("planner")
 REFRESH = 30.0
 """Seconds after which waiting jobs get fresh estimates, though nothing changed."""
 PAUSE_PER_START = 0.01
-PAUSE_BUSY = 0.1
+PAUSE_BUSY = 0.07
 """Seconds of rest after a pass for each job it started, and at most: short jobs that end one by one
 share a pass, a commit and a message to their agent, and the more so the more there are of them."""
 PAUSE_MAX = 1.0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("craned.link")
 
 WINDOW_PER_REPORT = 0.01
-WINDOW = 0.1
+WINDOW = 0.08
 """Least seconds between two messages for each report of the first, and at most: the more jobs end,
 the more of them share a message, a commit and an acknowledgement."""
 MAX_MESSAGE = 64 << 20
