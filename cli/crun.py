@@ -143,17 +143,31 @@ def _listen(environ: Mapping[str, str]) -> tuple[socket.socket, str, Any]:
             listener.listen(128)
             return listener, f"unix:{path}", remove
         os.rmdir(folder)
-    host = _own_address(environ)
+    host = _number_of(_own_address(environ))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.bind((host, 0))
     except OSError:
-        # The address others use is not one of this host's own (translated, or a name elsewhere).
+        # The address others use is not one of this host's own (it is translated).
         listener.bind(("", 0))
     listener.listen(1024)
     shown_host = f"[{host}]" if ":" in host else host
     return listener, f"{shown_host}:{listener.getsockname()[1]}", lambda: None
+
+
+def _number_of(host: str) -> str:
+    """The address as a number, IPv4 if there is one: the hosts of the step look up no names."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise CraneError(
+            ErrorCode.BAD_CONFIG,
+            f"the address of this host, {shown(host, 200)}, cannot be looked up: {error}",
+            "set `address` of the node in the configuration to a number, or repair the name service",
+        ) from None
+    numbers = [str(address[0]) for *_, address in found]
+    return next((number for number in numbers if ":" not in number), numbers[0])
 
 
 def _own_address(environ: Mapping[str, str]) -> str:

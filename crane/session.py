@@ -258,3 +258,5 @@ class Registration:
     held_lease: float = 0.0
     """Seconds without a word from a controller after which every step there is sure to be ended,
     whatever it was launched under; 0: they are kept, or it is not known."""
+    host_id: str = ""
+    """Which host it is, whatever becomes of its spool and its boots; empty: not known."""

@@ -57,7 +57,8 @@ from craned.core.stimuli import (
     Tick,
 )
 from craned.exec import protocol
-from craned.exec.client import LauncherClient
+from craned.exec.client import Launch as LaunchFrame
+from craned.exec.client import LauncherClient, launch_frame
 from craned.launch import LaunchMaker
 from craned.link.forwards import Forwards
 from craned.link.session import Session
@@ -97,6 +98,8 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due: int | None = None
         self._to_send: list[pb.Report] = []
+        self._ahead = 0
+        """Nanoseconds by which the controller's clock was ahead of ours at its last orders."""
         self._welcome: pb.Welcome | None = None
         """Of a session in which the controller has not said yet that it has registered us."""
         self.forwards = Forwards(self._wake)
@@ -196,6 +199,7 @@ class Agent:
         if message.heard:
             self.tell(Heard(stream, message.heard, int(message.lease * _SECOND)))
         if message.orders:
+            self._ahead = message.clock - self._clock.now()
             orders = orders_from_wire(message)
             self.tell(OrdersReceived(message.epoch, stream, orders, tuple(message.blobs)))
         if message.acknowledged:
@@ -272,7 +276,7 @@ class Agent:
         """Everything up to the first launch whose user is not known yet."""
         if not self._work or self._launcher is None or self._looking_up is not None:
             return
-        launches: list[protocol.LaunchOrder] = []
+        launches: list[LaunchFrame] = []
         forgotten: list[protocol.Key] = []
         failed: list[StepEnded] = []
         now = self._clock.now()
@@ -290,12 +294,12 @@ class Agent:
                 forgotten.append(protocol.Key(*item.key))
             else:
                 # What comes after a launch must reach the launcher after it.
-                self._launcher.launch_many(launches)
+                self._launcher.send_launches(launches)
                 launches = []
                 self._order(item, now)
             self._work.popleft()
         if launches:
-            self._launcher.launch_many(launches)
+            self._launcher.send_launches(launches)
         if forgotten:
             self._launcher.forget(forgotten)
         if failed:
@@ -306,18 +310,24 @@ class Agent:
         item: Launch,
         user: User,
         now: int,
-        launches: list[protocol.LaunchOrder],
+        launches: list[LaunchFrame],
         failed: list[StepEnded],
     ) -> None:
         order = item.order
         try:
             kill = self._state.kill
-            launches.append(self._maker.make(order, item.blobs, user, now, leased=kill))
+            made = self._maker.make(order, item.blobs, user, now + self._ahead, leased=kill)
+            launches.append(launch_frame(made))
+            return
         except CraneError as error:
             log.warning("step %s is not launched: %s", order.key, error)
-            message = str(error)[:MAX_MESSAGE]
-            end = StepEnded(order.key, EndCause.LAUNCH_FAILED, 0, 0, message, now, now)
-            failed.append(end)
+            message = str(error)
+        except Exception as error:
+            # The order comes again at every registration: it must end its own step, and not us.
+            log.exception("step %s is not launched", order.key)
+            message = f"no launch order can be made of the request: {error}"
+        cause = EndCause.LAUNCH_FAILED
+        failed.append(StepEnded(order.key, cause, 0, 0, message[:MAX_MESSAGE], now, now))
 
     def _order(self, item: Kill | Signal | SetLimit, now: int) -> None:
         assert self._launcher is not None
@@ -327,7 +337,8 @@ class Agent:
         elif isinstance(item, Signal):
             self._launcher.signal(key, item.signal, leaders_only=item.leaders_only)
         else:
-            left = max(0.0, (item.end_time - now) / _SECOND) if item.end_time else -1.0
+            there = now + self._ahead
+            left = max(0.0, (item.end_time - there) / _SECOND) if item.end_time else -1.0
             self._launcher.set_time_limit(key, left)
 
     async def _look_up(self, uid: int, gid: int) -> None:

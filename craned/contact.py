@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
+from collections.abc import Sequence
 
 from craned.clock import Clock
 from craned.core.stimuli import Contact
 from craned.exec.lease import LastWord, read_word, write_word
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_HOST_FILES = ("/etc/machine-id", "/sys/class/dmi/id/product_uuid")
+_NO_IDENTITY = ("", "uninitialized")
+"""What machine-id(5) says of an image whose hosts are to be told apart later."""
 
 
 def boot_id() -> str:
     """Identity of the host's present run (random(4))."""
     with open(_BOOT_ID, encoding="ascii") as file:
         return file.read().strip()
+
+
+def host_id(files: Sequence[str] = _HOST_FILES) -> str:
+    """Identity of the host through reboots, 32 characters: of what machine-id(5) and its firmware say
+    as far as that can be read (the latter by root only). Empty: nothing can be.
+
+    A hash, because a machine id is not to be shown to a network.
+    """
+    found = []
+    for path in files:
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            text = file.read(4096).decode("ascii", "replace").strip().lower()
+            if text not in _NO_IDENTITY:
+                found.append(f"{os.path.basename(path)}={text}")
+    if not found:
+        return ""
+    return hashlib.sha256("\n".join(["crane host", *found]).encode()).hexdigest()[:32]
 
 
 def spool_id(spool: str) -> str:

@@ -23,7 +23,7 @@ from crane.hostlist import valid_name
 from crane.session import DeviceCount, Inventory, Registration, StepEnded, StepStarted
 from craned.agent import Agent
 from craned.clock import Clock
-from craned.contact import ContactFile, boot_id, spool_id
+from craned.contact import ContactFile, boot_id, host_id, spool_id
 from craned.core.stimuli import Adopted
 from craned.exec.client import LauncherClient, LauncherError, LauncherOptions, Snapshot
 from craned.exec.protocol import Report
@@ -166,6 +166,7 @@ class Daemon:
             boot_id=boot,
             spool_id=identity,
             inventory=look(node.devices),
+            host_id=host_id(),
         )
         agent = Agent(registration, look, maker, clock, contact, config.controller)
         session = Session(config.controller, key, agent, clock)

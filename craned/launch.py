@@ -155,7 +155,8 @@ class LaunchMaker:
             warning = signals.parse_warning(spec.signal)
             warn, before = (0, 0) if warning.shell_only else (warning.signal, warning.seconds)
         wanted = request.stdin_mode
-        fed = wanted != "none" and (not wanted.isdigit() or int(wanted) in ranks)
+        alone = wanted.isascii() and wanted.isdigit()
+        fed = wanted != "none" and (not alone or int(wanted) in ranks)
         return LaunchOrder(
             key=Key(*order.key),
             uid=order.uid,
@@ -390,8 +391,8 @@ def _step_umask(inherited: bytes, jobs: int) -> int:
 
 
 def _time_left(order: LaunchStep, now: int) -> float:
-    """Seconds; negative: no limit. Never more than the whole limit, though the controller's clock may
-    have been set forward since this one was read for the first time.
+    """Seconds at `now`, by the controller's clock; negative: no limit. Never more than the whole limit,
+    though that clock may have been set since the order was made.
     """
     if not order.end_time:
         return -1.0

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 import stat
 import struct
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from google.protobuf.message import DecodeError
+
+from crane.auth.quota import Quota
 from crane.errors import CraneError, ErrorCode
 from crane.v1.door_pb2 import DoorReply, DoorRequest
 from crane.wire.errors import to_wire
@@ -26,14 +27,13 @@ from crane.wire.frames import LENGTH, MAX_REQUEST, frame
 
 _UCRED = struct.Struct("iII")
 
-MAX_CONNECTIONS = 200
-"""Of one user at a time; root and the daemon's own user may have more."""
-
 ACCEPT_PAUSE = 1.0
-"""Seconds the door takes nobody after the system had no descriptor or memory for one more."""
+"""Seconds the door takes nobody after it could not take one: no descriptor or memory, mostly."""
+
+READ_TIME = 30.0
+"""Seconds from the first byte of a request to its last. Between requests a client may be idle."""
 
 _BACKLOG = 512
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Peer(NamedTuple):
@@ -59,19 +59,22 @@ class DoorServer:
         streams: Mapping[str, Stream],
         on_crash: Crash,
         longest: int = MAX_REQUEST,
+        quota: Quota | None = None,
     ) -> None:
         """`on_crash` is told of exceptions that are no CraneError; the client sees INTERNAL.
 
         `longest`: bytes of a request; a longer one is refused unread, and its connection closed.
+        `quota`: what one user may hold of the door; None: the usual.
         """
         self._path = path
         self._unary = unary
         self._streams = streams
         self._on_crash = on_crash
         self._longest = longest
+        self._quota = Quota() if quota is None else quota
         self._listening: socket.socket | None = None
         self._serving: dict[asyncio.Task[None], socket.socket] = {}
-        self._open: Counter[int] = Counter()
+        self._taking = True
 
     async def start(self) -> None:
         """Listen. Raises CraneError if another daemon does already, or the place is no good."""
@@ -115,18 +118,22 @@ class DoorServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
+                # The loop would call again at once, for ever.
                 loop.remove_reader(listening)
                 loop.call_later(ACCEPT_PAUSE, self._accept_again, listening)
+                if self._taking:
+                    self._taking = False
+                    self._on_crash("accept", error)
                 return
+            self._taking = True
             taken.setblocking(False)
             creds = taken.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
             peer = Peer(*_UCRED.unpack(creds))
-            if self._open[peer.uid] >= MAX_CONNECTIONS and peer.uid not in (0, os.geteuid()):
-                taken.close()  # one user must not take every descriptor the daemon may have
+            try:
+                self._quota.connect(peer.uid)
+            except CraneError as error:
+                _turn_away(taken, error)  # one user must not take every descriptor there is
                 continue
-            self._open[peer.uid] += 1
             task = loop.create_task(self._serve(peer, taken))
             self._serving[task] = taken
             task.add_done_callback(partial(self._served, peer))
@@ -137,20 +144,17 @@ class DoorServer:
 
     def _served(self, peer: Peer, task: asyncio.Task[None]) -> None:
         self._serving.pop(task).close()
-        self._open[peer.uid] -= 1
-        if not self._open[peer.uid]:
-            del self._open[peer.uid]
+        self._quota.disconnect(peer.uid)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_crash("connection", error)
 
     async def _serve(self, peer: Peer, taken: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=taken)
         try:
-            while (request := await _read_request(reader, self._longest)) is not None:
-                await self._answer(peer, request, writer)
+            while await self._next(peer, reader, writer):
+                pass
         except CraneError as error:
-            reply = DoorReply(error=to_wire(error.code.name, error.message, error.hint))
-            writer.write(frame(reply.SerializeToString()))
+            writer.write(_refusal(error))
         except ConnectionError:
             pass  # the client went away
         except asyncio.CancelledError:
@@ -160,6 +164,30 @@ class DoorServer:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+    async def _next(
+        self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """Serve one request; False at the end, or when what came is no frame of ours.
+
+        Raises LIMIT_EXCEEDED for one that is too long, which is left unread, and TIMED_OUT.
+        """
+        try:
+            first = await reader.readexactly(1)
+            until = asyncio.get_running_loop().time() + READ_TIME
+            (length,) = LENGTH.unpack(first + await _read(reader, LENGTH.size - 1, until))
+            if length > self._longest:
+                raise CraneError(
+                    ErrorCode.LIMIT_EXCEEDED,
+                    f"the request has {length} bytes; at most {self._longest} are allowed",
+                    "send less at a time",
+                )
+            with self._quota.request(peer.uid, length):
+                request = DoorRequest.FromString(await _read(reader, length, until))
+                await self._answer(peer, request, writer)
+        except (asyncio.IncompleteReadError, DecodeError):
+            return False
+        return True
 
     async def _answer(self, peer: Peer, request: DoorRequest, out: asyncio.StreamWriter) -> None:
         reply = DoorReply(id=request.id)
@@ -190,28 +218,29 @@ class DoorServer:
         await out.drain()
 
 
-async def _read_request(reader: asyncio.StreamReader, longest: int) -> DoorRequest | None:
-    """Next request; None at the end, or when what came is no frame of ours.
-
-    Raises LIMIT_EXCEEDED for one of more bytes than `longest`, which are left unread.
-    """
+async def _read(reader: asyncio.StreamReader, size: int, until: float) -> bytes:
+    """So many bytes. Raises TIMED_OUT after the instant `until` of the loop's clock."""
     try:
-        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-        if length > longest:
-            raise CraneError(
-                ErrorCode.LIMIT_EXCEEDED,
-                f"the request has {length} bytes; at most {longest} are allowed",
-                "send less at a time",
-            )
-        return DoorRequest.FromString(await reader.readexactly(length))
-    except asyncio.IncompleteReadError:
-        return None
-    except CraneError:
-        raise
-    except Exception as error:
-        if type(error).__name__ == "DecodeError":
-            return None
-        raise
+        async with asyncio.timeout_at(until):
+            return await reader.readexactly(size)
+    except TimeoutError:
+        raise CraneError(
+            ErrorCode.TIMED_OUT,
+            f"the request was not complete after {READ_TIME:g} seconds",
+            "send it again, without a break",
+        ) from None
+
+
+def _refusal(error: CraneError) -> bytes:
+    """The frame that ends a connection: number 0, it answers no request in particular."""
+    reply = DoorReply(error=to_wire(error.code.name, error.message, error.hint))
+    return frame(reply.SerializeToString())
+
+
+def _turn_away(taken: socket.socket, error: CraneError) -> None:
+    """Say why, and hang up. A fresh socket's buffer takes a frame; nothing is waited for."""
+    with taken, contextlib.suppress(OSError):
+        taken.send(_refusal(error))
 
 
 def remove_stale_socket(path: str) -> None:

@@ -7,7 +7,7 @@ import errno
 import time
 from collections import deque
 
-from crane.client.transport import ConnectionLostError, raise_error
+from crane.client.transport import ConnectionLostError, error_of, raise_error
 from crane.errors import CraneError, ErrorCode
 from crane.wire import light
 from crane.wire.frames import LENGTH, MAX_FRAME, MAX_REQUEST, frame
@@ -25,6 +25,8 @@ _WINDOW = 4
 """Requests under way at a time: enough to keep both sides busy, too few to fill the socket."""
 
 _RECEIVE = 1 << 18
+_PARTING_TIME = 1.0
+"""Seconds; what was said is in the socket's buffer already."""
 
 
 class DoorTransport:
@@ -88,7 +90,7 @@ class DoorTransport:
             # Commands end by SIGPIPE when nobody reads their output; this is not their output.
             self._socket.sendall(data, _socket.MSG_NOSIGNAL)
         except OSError as error:
-            raise self._lost(error) from None
+            raise self._parting_word(error) from None
         return self._next_id
 
     def _answer(self, number: int, deadline: float) -> bytes:
@@ -96,19 +98,32 @@ class DoorTransport:
         return body
 
     def _reply(self, number: int, deadline: float | None) -> Any:
-        """The next reply. Raises the error it carries."""
-        (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
-        if length > MAX_FRAME:
-            raise _protocol(f"announced an answer of {length} bytes")
-        try:
-            reply = light.message("DoorReply").FromString(self._read(length, deadline))
-        except light.DecodeError as error:
-            raise _protocol(f"sent what is no answer ({error})") from None
-        if reply.id != number:
+        """The next reply. Raises the error it carries; number 0 is about the whole connection."""
+        reply = self._frame(deadline)
+        if reply.id != number and not (reply.id == 0 and reply.HasField("error")):
             raise _protocol(f"answered request {reply.id} where {number} was due")
         if reply.HasField("error"):
             raise_error(reply.error)
         return reply
+
+    def _frame(self, deadline: float | None) -> Any:
+        (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
+        if length > MAX_FRAME:
+            raise _protocol(f"announced an answer of {length} bytes")
+        try:
+            return light.message("DoorReply").FromString(self._read(length, deadline))
+        except light.DecodeError as error:
+            raise _protocol(f"sent what is no answer ({error})") from None
+
+    def _parting_word(self, error: OSError) -> CraneError:
+        """What the daemon said before it hung up on us, or that the connection was lost."""
+        deadline = time.monotonic() + _PARTING_TIME
+        try:
+            while (reply := self._frame(deadline)).id:
+                pass  # answers to what was sent before
+            return error_of(reply.error) or self._lost(error)
+        except CraneError:
+            return self._lost(error)
 
     def _read(self, size: int, deadline: float | None) -> bytes:
         chunks = [self._buffer]

@@ -137,7 +137,7 @@ CONTROLLER = (
 )
 AGENT = (
     Key("controller", "endpoint", "Where the controller listens."),
-    Key("state_dir", "path", "Directory of the spool and the outbox."),
+    Key("state_dir", "path", "Directory of the spool, and of what is to be remembered."),
     Key("socket", "socket", "Local door of the agent."),
     Key("key_file", "path", "The cluster's key, readable by its owner only."),
     Key("cgroup_root", "path", "Where cgroups are mounted."),

@@ -166,6 +166,7 @@ class Hello(google.protobuf.message.Message):
     PROTOCOL_FIELD_NUMBER: builtins.int
     KNOWN_EPOCH_FIELD_NUMBER: builtins.int
     HELD_LEASE_FIELD_NUMBER: builtins.int
+    HOST_ID_FIELD_NUMBER: builtins.int
     node: builtins.str
     nonce: builtins.bytes
     address: builtins.str
@@ -186,6 +187,8 @@ class Hello(google.protobuf.message.Message):
     """Seconds without a word from a controller after which every step here is sure to be ended, whatever
     it was launched under; 0: they are kept, or it is not known.
     """
+    host_id: builtins.str
+    """Which host it is, whatever becomes of its spool and its boots; empty: not known."""
     @property
     def inventory(self) -> global___Inventory: ...
     @property
@@ -205,9 +208,10 @@ class Hello(google.protobuf.message.Message):
         protocol: builtins.int = ...,
         known_epoch: builtins.int = ...,
         held_lease: builtins.float = ...,
+        host_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["inventory", b"inventory"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "first_report", b"first_report", "held_lease", b"held_lease", "incarnation", b"incarnation", "inventory", b"inventory", "known_epoch", b"known_epoch", "node", b"node", "nonce", b"nonce", "protocol", b"protocol", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "first_report", b"first_report", "held_lease", b"held_lease", "host_id", b"host_id", "incarnation", b"incarnation", "inventory", b"inventory", "known_epoch", b"known_epoch", "node", b"node", "nonce", b"nonce", "protocol", b"protocol", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
 
 global___Hello = Hello
 
@@ -517,6 +521,7 @@ class ControllerMessage(google.protobuf.message.Message):
     STEP_ANSWERS_FIELD_NUMBER: builtins.int
     BLOBS_FIELD_NUMBER: builtins.int
     HEARD_FIELD_NUMBER: builtins.int
+    CLOCK_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     acknowledged: builtins.int
     """reports up to this sequence are durable: forget them"""
@@ -525,6 +530,10 @@ class ControllerMessage(google.protobuf.message.Message):
     heard: builtins.int
     """`clock` of the newest AgentMessage received, in answer to it. The agent's lease runs from that
     instant: what it sent then has been heard, so the controller's own count is never the shorter.
+    """
+    clock: builtins.int
+    """Event time when this was sent, ns; 0 without orders. Their instants are of this clock: the agent's
+    own may be set otherwise.
     """
     @property
     def orders(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Order]: ...
@@ -546,8 +555,9 @@ class ControllerMessage(google.protobuf.message.Message):
         step_answers: collections.abc.Iterable[global___CreateStepAnswer] | None = ...,
         blobs: collections.abc.Iterable[builtins.bytes] | None = ...,
         heard: builtins.int = ...,
+        clock: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "blobs", b"blobs", "epoch", b"epoch", "heard", b"heard", "lease", b"lease", "orders", b"orders", "step_answers", b"step_answers"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledged", b"acknowledged", "blobs", b"blobs", "clock", b"clock", "epoch", b"epoch", "heard", b"heard", "lease", b"lease", "orders", b"orders", "step_answers", b"step_answers"]) -> None: ...
 
 global___ControllerMessage = ControllerMessage
 

@@ -456,6 +456,7 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (10, 'protocol', 'u', '1'),
         (11, 'known_epoch', 'u', '1'),
         (12, 'held_lease', 'd', '1'),
+        (13, 'host_id', 't', '1'),
     ),
     'Welcome': (
         (1, 'nonce', 'y', '1'),
@@ -527,6 +528,7 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (5, 'step_answers', 'CreateStepAnswer', '*'),
         (6, 'blobs', 'y', '*'),
         (7, 'heard', 'u', '1'),
+        (8, 'clock', 'u', '1'),
     ),
     'Order': (
         (1, 'launch', 'LaunchStep', '?'),

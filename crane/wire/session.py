@@ -140,6 +140,7 @@ def hello_to_wire(
         protocol=PROTOCOL,
         known_epoch=known_epoch,
         held_lease=registration.held_lease,
+        host_id=registration.host_id,
     )
 
 
@@ -160,6 +161,7 @@ def registration_from_wire(message: pb.Hello) -> Registration:
         inventory=inventory_from_wire(message.inventory),
         running=tuple(key_from_wire(key) for key in message.running),
         held_lease=message.held_lease,
+        host_id=_name("host id", message.host_id),
     )
 
 

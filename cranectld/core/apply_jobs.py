@@ -164,6 +164,7 @@ def job_updated(state: State, event: ev.JobUpdated, now: int) -> None:
     if renamed and not job.array_id:
         dependency.rename_singleton(state, job, now)
     if job.run is not None:
+        job.run.limit_changed |= job.run.end_limit != event.end_limit
         job.run.end_limit = event.end_limit
         return
     _reconsider(state, job, old, event, now)

@@ -84,6 +84,7 @@ def node_registered(state: State, event: ev.NodeRegistered, now: int) -> None:
     node.incarnation = given.incarnation
     node.boot_id = given.boot_id
     node.spool_id = given.spool_id
+    node.host_id = given.host_id
     node.address = given.address
     node.inventory = given.inventory
     node.registered_time = now

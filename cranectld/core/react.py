@@ -139,7 +139,8 @@ def _node_registered(state: State, event: ev.NodeRegistered) -> list[Effect]:
             key = StepKey(job_id, step.step, run.attempt)
             if name in step.waiting and key not in listed:
                 effects.append(SendOrder(name, launch_order(state, job, run, step)))
-        effects.append(SendOrder(name, SetTimeLimit(job_id, run.attempt, run.end_limit)))
+        if run.limit_changed:
+            effects.append(SendOrder(name, SetTimeLimit(job_id, run.attempt, run.end_limit)))
     return [*effects, *_REPLAN]
 
 

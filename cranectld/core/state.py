@@ -59,6 +59,7 @@ class Run:
     attempt: int
     start_time: int
     end_limit: int
+    """Instant at which the time limit ends it, ns; 0: never."""
     partition: str
     shares: tuple[NodeShare, ...]
     holding: dict[str, None]
@@ -73,6 +74,8 @@ class Run:
     """State, reason, exit code and signal from the batch script's end."""
     cpu_us: int = 0
     memory_peak: int = 0
+    limit_changed: bool = False
+    """Since it was started: a node that registers may not have been told."""
 
 
 @dataclass(slots=True)
@@ -175,6 +178,8 @@ class Node:
     incarnation: str = ""
     boot_id: str = ""
     spool_id: str = ""
+    host_id: str = ""
+    """Empty: not known."""
     address: str = ""
     inventory: Inventory = field(default_factory=Inventory)
     registered_time: int = 0

@@ -151,7 +151,15 @@ class AgentStream:
             self._ended.set()
 
     async def _take(self, reports: tuple[Any, ...], last: int) -> None:
-        await self._loop.submit(TakeReports(self._node, reports))
+        try:
+            await self._loop.submit(TakeReports(self._node, reports))
+        except BaseException:
+            # At once: the next message may have been taken in the same turn, and to acknowledge that
+            # one is to acknowledge all before it.
+            self._ended.set()
+            raise
+        if self._ended.is_set():
+            return
         self._acknowledged = max(self._acknowledged, last)
         self._wake_soon()
 
@@ -223,6 +231,8 @@ class AgentStream:
             await self._wake.wait()
             self._wake.clear()
             for message in await self._messages():
+                if message.orders:
+                    message.clock = self._clock.now()
                 body = message.SerializeToString()
                 counter, mac = channel.seal(body)
                 if message.acknowledged:

@@ -21,8 +21,10 @@ from crane.wire.errors import to_wire
 from crane.wire.session import PROTOCOL, device_to_wire, registration_from_wire
 from cranectld.core.commands import RegisterNode, Rejected
 from cranectld.core.contact import ContactBook
+from cranectld.core.decide.hosts import check_host, is_same_agent
 from cranectld.core.due import NS
 from cranectld.core.events import ConfigApplied, Logged
+from cranectld.core.state import Node
 from cranectld.rpc.agent_stream import AgentStream
 from cranectld.rpc.callers import Callers
 from cranectld.rpc.requests import error_of, parse
@@ -101,16 +103,25 @@ class Agents:
         found = state.nodes.get(node)
         return None if found is None else (found.config, state.config.timeouts)
 
-    def _check_rival(self, registration: Registration) -> None:
-        """Refuse a second host under the name of one that answers: its jobs would be taken for
-        lost, and run again while they live. A host that was rebooted has been silent for longer.
+    def _check_host(self, registration: Registration) -> None:
+        """Refuse a second host under the name of one that answers, and one that comes while jobs may
+        live where the node was before. A host that was rebooted has been silent for longer.
+
+        The node is no nearer to being heard by that: it falls silent as if nobody had come.
         """
         node, state = registration.node, self._loop.state
         known = state.nodes.get(node)
-        if known is None or node not in self._links or not known.boot_id:
+        if known is None or not known.boot_id or is_same_agent(known, registration):
             return
-        if (known.boot_id, known.spool_id) == (registration.boot_id, registration.spool_id):
-            return
+        if node in self._links:
+            self._check_rival(known, registration)
+        try:
+            check_host(known, registration)
+        except Rejected as refused:
+            raise error_of(refused) from None
+
+    def _check_rival(self, known: Node, registration: Registration) -> None:
+        node, state = registration.node, self._loop.state
         silence = (self._clock.now() - self._contacts.last_heard(node)) / NS
         if silence <= RIVAL_HEARTBEATS * state.config.timeouts.heartbeat:
             raise CraneError(
@@ -166,7 +177,7 @@ class Agents:
                     f"node {registration.node!r} is not in the controller's configuration",
                     "add it there and run ccontrol reconfigure, or start the agent with --node",
                 )
-            self._check_rival(registration)
+            self._check_host(registration)
         except CraneError as error:
             log.warning("%s: %s", context.peer(), error)
             await self._welcome(context, hello_seal, pb.Welcome(error=_wire(error)))
@@ -199,7 +210,7 @@ class Agents:
             self._steps,
         )
         try:
-            self._check_rival(guest.registration)  # another may have come since the Hello
+            self._check_host(guest.registration)  # another may have come since the Hello
             if not self._links.open(node, stream, guest.number):
                 log.info("node %s: stream %d came too late", node, guest.number)
                 return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import grpc
 from grpc import aio
@@ -23,6 +25,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("grpc")
 
+MAX_CALLS = 1 << 15
+"""Calls under way at a time. Agents have one that lasts, or two for a moment when they dial anew:
+room for more than 10,000 of them, and for clients."""
+
+MAX_STREAMS = 128
+"""Calls of one connection at a time; an agent makes one, a client a few."""
+
+IDLE_MS = 600_000
+"""A connection without a call for so long is closed; clients dial again by themselves."""
+
+READ_TIME = 30.0
+"""Seconds a request may take to arrive, once it is its turn to be read."""
+
+READ_AT_ONCE = 4
+"""Requests of one user that are read at a time: the bound on what unfinished ones hold here, as
+crane.auth.quota is at the local door. The others wait, in the network's windows."""
+
 MAX_MESSAGE = 256 << 20
 """Bytes of what is sent; for what is received, from anybody, see crane.wire.frames."""
 TOKEN_KEY = "crane-token-bin"  # noqa: S105 - the name of a metadata entry
@@ -35,6 +54,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.so_reuseport", 0),
 )
@@ -57,12 +78,15 @@ class GrpcServer:
         self._address = address
         self._control = control
         self._callers = callers
-        self._server = aio.server(options=_OPTIONS)
+        self._reading: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
+        self._server = aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+        # To a client these are calls with one request each. Taken as streams, a request is not read
+        # before the handler asks for it: a caller without a token makes us hold nothing.
         handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            name: grpc.unary_unary_rpc_method_handler(self._unary(name)) for name in control.unary
+            name: grpc.stream_unary_rpc_method_handler(self._unary(name)) for name in control.unary
         }
-        handlers["IssueToken"] = grpc.unary_unary_rpc_method_handler(_no_token)
-        handlers["WatchEvents"] = grpc.unary_stream_rpc_method_handler(self._watch)
+        handlers["IssueToken"] = grpc.stream_unary_rpc_method_handler(_no_token)
+        handlers["WatchEvents"] = grpc.stream_stream_rpc_method_handler(self._watch)
         session = grpc.stream_stream_rpc_method_handler(
             agents.session,
             agent_pb2.Sealed.FromString,
@@ -99,10 +123,27 @@ class GrpcServer:
                 token = value
         return self._callers.of_token(token)
 
-    def _unary(self, method: str) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def serve(body: bytes, context: Context) -> bytes:
+    async def _read(self, caller: Principal, bodies: AsyncIterable[bytes]) -> bytes:
+        """The request. Raises TIMED_OUT."""
+        turn = self._reading.get(caller.uid)
+        if turn is None:
+            turn = self._reading[caller.uid] = asyncio.Semaphore(READ_AT_ONCE)
+        async with turn:
             try:
-                return await self._control.call(method, self._caller(context), body)
+                async with asyncio.timeout(READ_TIME):
+                    return await anext(aiter(bodies), b"")
+            except TimeoutError:
+                raise CraneError(
+                    ErrorCode.TIMED_OUT,
+                    f"the request was not complete after {READ_TIME:g} seconds",
+                    "send it again, or less at a time",
+                ) from None
+
+    def _unary(self, method: str) -> Callable[[AsyncIterable[bytes], Context], Awaitable[bytes]]:
+        async def serve(bodies: AsyncIterable[bytes], context: Context) -> bytes:
+            try:
+                caller = self._caller(context)
+                return await self._control.call(method, caller, await self._read(caller, bodies))
             except CraneError as error:
                 await _refuse(context, error)
             except Exception as error:  # one request must not end the daemon
@@ -115,15 +156,16 @@ class GrpcServer:
 
         return serve
 
-    async def _watch(self, body: bytes, context: Context) -> AsyncIterator[bytes]:
+    async def _watch(self, bodies: AsyncIterable[bytes], context: Context) -> AsyncIterator[bytes]:
         try:
-            async for reply in self._control.watch(self._caller(context), body):
+            caller = self._caller(context)
+            async for reply in self._control.watch(caller, await self._read(caller, bodies)):
                 yield reply
         except CraneError as error:
             await _refuse(context, error)
 
 
-async def _no_token(_body: bytes, context: Context) -> bytes:
+async def _no_token(_bodies: AsyncIterable[bytes], context: Context) -> bytes:
     """A token would live for ever if it could be shown for the next one."""
     error = CraneError(
         ErrorCode.NOT_PERMITTED,

@@ -164,7 +164,7 @@ class Daemon:
         )
 
     async def run(self) -> int:
-        """Serve until SIGTERM, SIGINT or a failure of the log; the exit status."""
+        """Serve until SIGTERM, SIGINT or a failure of log or planner; the exit status."""
         aio = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             aio.add_signal_handler(number, self._stop.set)

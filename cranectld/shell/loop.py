@@ -21,6 +21,7 @@ from crane.errors import CraneError, ErrorCode
 from cranectld.core.apply import apply
 from cranectld.core.commands import Command, Rejected, TakeReports
 from cranectld.core.decide import decide
+from cranectld.core.decide.decision import Decision
 from cranectld.core.effects import Effect
 from cranectld.core.events import Logged
 from cranectld.core.packs import live_packs
@@ -65,8 +66,12 @@ class LogFailed(Exception):  # noqa: N818 - names what happened to the log
     """The log could not be written, or an event could not be applied: the daemon must stop."""
 
 
+class PartFailed(Exception):  # noqa: N818 - names what happened to the part
+    """A part that the daemon is nothing without has failed: the daemon must stop."""
+
+
 class Loop:
-    """Owns the state. Every method but `submit_threadsafe` belongs to the event loop's thread."""
+    """Owns the state. Its methods belong to the event loop's thread, but for `..._threadsafe`."""
 
     def __init__(self, state: State, store: Store, clock: Clock) -> None:
         """`state`: the fold of everything in `store`. Needs a running event loop."""
@@ -92,7 +97,7 @@ class Loop:
             lambda error: self._call(self._append_failed, error),
             live_packs(state),
         )
-        self.failure: asyncio.Future[LogFailed] = self._aio.create_future()
+        self.failure: asyncio.Future[LogFailed | PartFailed] = self._aio.create_future()
         """Done when the daemon has to stop at once."""
         self.on_applied: list[Listener] = []
         """Told the events of each command right after they were applied (not yet durable)."""
@@ -154,6 +159,26 @@ class Loop:
 
         self._aio.call_soon_threadsafe(enqueue)
         return future
+
+    def look_threadsafe(self, look: Callable[[State], T]) -> concurrent.futures.Future[T]:
+        """`look(state)` between two commands, for another thread; not only of what is durable.
+        `look` is called in the loop's thread, and must not change or keep the state.
+        """
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def call(_: object) -> None:
+            try:
+                future.set_result(look(self._state))
+            except Exception as error:
+                log.exception("a look at the state failed")
+                future.set_exception(error)
+
+        self._call(call, None)
+        return future
+
+    def stop_threadsafe(self, failure: PartFailed) -> None:
+        """Have the daemon stop at once, from any thread."""
+        self._call(self._stop, failure)
 
     async def read(self, look: Callable[[State], T]) -> T:
         """`look(state)`, released when what it saw is durable. `look` must not change or keep it."""
@@ -274,10 +299,35 @@ class Loop:
             return
         except Exception as error:  # deciding changes nothing: only this command fails
             log.exception("cannot decide %s", kind)
+            if isinstance(command, TakeReports):
+                self._take_singly(command, now, batch)
+                batch.replies.append((future, None))
+                return
             message = f"{kind} failed: {error!r}"
             failed = CraneError(ErrorCode.INTERNAL, message, "see the controller's log")
             batch.replies.append((future, failed))
             return
+        self._apply(decision, now, batch)
+        batch.replies.append((future, decision.reply))
+
+    def _take_singly(self, command: TakeReports, now: int, batch: _Batch) -> None:
+        """Take reports that cannot be decided together one by one, in order, without those that are
+        to blame: their agent would repeat them, and all that it says later, for ever.
+        """
+        for report in command.reports:
+            try:
+                decision = decide(self._state, TakeReports(command.node, (report,)), now)
+            except Exception:
+                self._counts.add("reports_dropped")
+                log.exception(
+                    "node %s: dropped, since it cannot be decided: %r", command.node, report
+                )
+                continue
+            self._apply(decision, now, batch)
+
+    def _apply(self, decision: Decision, now: int, batch: _Batch) -> None:
+        """Apply what was decided, and have it logged with the batch."""
+        state = self._state
         events: list[Logged] = []
         for event in decision.events:
             logged = Logged(state.seq + 1, max(now, state.time), event)
@@ -286,7 +336,6 @@ class Loop:
             batch.effects.extend(react(state, logged))
             events.append(logged)
         batch.effects.extend(decision.effects)
-        batch.replies.append((future, decision.reply))
         if events:
             batch.logged.extend(events)
             for listener in self.on_applied:
@@ -337,8 +386,8 @@ class Loop:
     def _append_failed(self, error: Exception) -> None:
         self._stop(LogFailed(f"cannot write the log: {error}"))
 
-    def _stop(self, failure: LogFailed) -> None:
-        """The state is ahead of the log: nothing more is told to anybody."""
+    def _stop(self, failure: LogFailed | PartFailed) -> None:
+        """The state may be ahead of the log: nothing more is told to anybody."""
         if self.failure.done():
             return
         self._closing = True

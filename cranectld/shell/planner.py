@@ -16,15 +16,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from typing import TYPE_CHECKING
 
 from crane.errors import CraneError
 from cranectld.core.commands import CommitPlan
 from cranectld.core.events import Logged, TasksStarted
 from cranectld.core.fold import Delta, RequestCache, deltas, rebuild
+from cranectld.core.state import State
 from cranectld.shell.clock import Clock
-from cranectld.shell.loop import Loop
+from cranectld.shell.loop import Loop, PartFailed
 from cranectld.shell.planning import Verdict
 from cranectld.shell.proposals import proposals
 from cranectld.shell.tables import PlannerTables
@@ -44,6 +45,8 @@ PAUSE_BUSY = 0.07
 """Seconds of rest after a pass for each job it started, and at most: short jobs that end one by one
 share a pass, a commit and a message to their agent, and the more so the more there are of them."""
 PAUSE_MAX = 1.0
+FAILURE_SPAN = 60.0
+"""Seconds: a planner that fails twice within them stops the daemon."""
 MAX_STARTS = 2_000
 """Starts of one pass; the next pass continues at once."""
 
@@ -65,7 +68,7 @@ class Planner:
         self._child: subprocess.Popen[bytes] | None = None
         self._verdicts = Verdicts(None, Dimensions(), 0)
         self.ready = False
-        self.figures: dict[str, float] = {"planner_passes": 0.0}
+        self.figures: dict[str, float] = {"planner_passes": 0.0, "planner_failures": 0.0}
 
     def start(self) -> None:
         """Take the whole state and begin."""
@@ -112,16 +115,44 @@ class Planner:
     # --- the planner's thread ---------------------------------------------------------------------
 
     def _run(self) -> None:
-        try:
-            if not self._prepare():
-                return
-            self._cycle()
-        except Exception:
-            log.exception(
-                "the planner stopped: no job will start until the controller is restarted"
-            )
-            self.figures["planner_failed"] = 1.0
-            raise
+        """Plan until closed. What fails is tried again with tables made anew; what fails again soon
+        stops the daemon, which whoever supervises it sees and can start again: one that goes on
+        without a planner looks healthy, and starts no job.
+        """
+        failed = -FAILURE_SPAN
+        while not self._closing:
+            try:
+                self._plan()
+            except Exception as error:
+                self.figures["planner_failures"] += 1
+                now = time.monotonic()
+                if now - failed < FAILURE_SPAN:
+                    log.exception("the planner failed again")
+                    self._loop.stop_threadsafe(PartFailed(f"the planner failed twice: {error!r}"))
+                    return
+                failed = now
+                log.exception("the planner failed: its tables are made anew")
+
+    def _plan(self) -> None:
+        if not self.ready and not self._prepare():
+            return
+        if self.figures["planner_failures"]:
+            self._renew()
+        self._cycle()
+
+    def _renew(self) -> None:
+        """Have the inbox hold the present state and what comes after it, and nothing else."""
+
+        def retake(state: State) -> None:
+            self._cache = RequestCache()
+            self._inbox.clear()
+            self._inbox.append(rebuild(state, self._cache))
+
+        retaken = self._loop.look_threadsafe(retake)
+        while not (self._closing or retaken.done()):
+            wait([retaken], timeout=0.5)
+        if retaken.done():
+            retaken.result()
 
     def _prepare(self) -> bool:
         """Get compiled kernels, in a child process so that compiling never holds our GIL."""

@@ -193,7 +193,7 @@ class SimulatedAgent(Process):
         inventory = Inventory(host.cpus, host.memory, devices, "v2", "fake", "0", host.boots)
         return Registration(
             host.name, host.name, self.incarnation, host.boot_id, host.spool.spool_id, inventory,
-            self.state.listed(), lease.claim(self.state, host.now) / seconds(1),
+            self.state.listed(), lease.claim(self.state, host.now) / seconds(1), f"{host.name}-machine",
         )  # fmt: skip
 
     def _hang_up(self) -> None:

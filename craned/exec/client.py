@@ -23,6 +23,7 @@ from craned.exec.protocol import (
     Kill,
     LaunchFailed,
     LaunchOrder,
+    ProtocolError,
     Report,
     Started,
     decode_exited,
@@ -35,6 +36,11 @@ from craned.exec.protocol import (
 log = logging.getLogger("craned.exec")
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _START_SECONDS = 20.0
+_EXIT_SECONDS = 5.0
+_REST_SECONDS = 0.2
+"""Between two revivals: a launcher that lets go of us at once must not keep us busy."""
+MAX_ORDER = wire.MAX_FRAME - 1024
+"""Bytes of a launch order: the launcher adds the name of a cgroup for the shim."""
 _DECODE: dict[int, Callable[[bytes], Report]] = {
     wire.STARTED: decode_started,
     wire.EXITED: decode_exited,
@@ -86,6 +92,18 @@ class Snapshot:
     ended: list[Report] = field(default_factory=list)
 
 
+Launch = tuple[Key, bytes]
+"""A step, and the frame with the order to launch it."""
+
+
+def launch_frame(order: LaunchOrder) -> Launch:
+    """The order, ready to be sent. Raises ProtocolError if a shim could not take it."""
+    payload = order.encode()
+    if len(payload) > MAX_ORDER:
+        raise ProtocolError(f"step {order.key}: an order of {len(payload)} bytes")
+    return order.key, wire.frame(wire.LAUNCH, payload)
+
+
 class _Link(asyncio.Protocol):
     """One connection to a launcher."""
 
@@ -127,6 +145,8 @@ class LauncherClient:
         self._snapshot: Snapshot | None = None
         self._snapshot_done: asyncio.Future[Snapshot] | None = None
         self._revival: asyncio.Task[None] | None = None
+        self._revived = -_REST_SECONDS
+        """When the last revival came about, on the loop's clock."""
         self._closing = False
         self.backend = ""
         """What the launcher says is in force: cgroup backend and controllers."""
@@ -147,15 +167,18 @@ class LauncherClient:
     # --- orders -----------------------------------------------------------------------------------
 
     def launch_many(self, orders: Iterable[LaunchOrder]) -> None:
+        """As `send_launches`. Raises ProtocolError; then none of them is sent."""
+        self.send_launches([launch_frame(order) for order in orders])
+
+    def send_launches(self, launches: Iterable[Launch]) -> None:
         """Send launch orders; every one is answered by reports, whatever dies meanwhile.
 
         A step that was ordered before is not run again: what is known of it is reported again.
         """
         frames = []
-        for order in orders:
-            data = wire.frame(wire.LAUNCH, order.encode())
-            self._unconfirmed[order.key] = data
-            self._ended.discard(order.key)
+        for key, data in launches:
+            self._unconfirmed[key] = data
+            self._ended.discard(key)
             frames.append(data)
         if not self._recovering:
             self._send(b"".join(frames))
@@ -305,26 +328,29 @@ class LauncherClient:
         return True
 
     def link_lost(self, link: _Link, why: Exception | None) -> None:
-        """Called by the connection: the launcher is gone."""
+        """Called by the connection: the launcher is gone, or has let go of us."""
         if link is not self._link or self._closing:
             return
         self._link = None
         self._recovering = True
-        log.warning("the launcher is gone (%s); starting another one", why or "end of file")
+        log.warning("the launcher's connection is lost: %s", why or "end of file")
         self._revival = asyncio.get_running_loop().create_task(self._revive())
 
     async def _revive(self) -> None:
-        pause = 0.05
+        pause, loop = 0.05, asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self._revived + _REST_SECONDS - loop.time()))
         while not self._closing:
             try:
-                if self._process is not None and self._process.poll() is None:
-                    await asyncio.to_thread(self._process.wait, 5)
-                await self._open()
+                if not await self._connect():
+                    if self._process is not None and self._process.poll() is None:
+                        await asyncio.to_thread(self._process.wait, _EXIT_SECONDS)
+                    await self._open()
             except (LauncherError, OSError, subprocess.TimeoutExpired) as error:
                 log.error("no launcher: %s; trying again in %.1f s", error, pause)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 10.0)
             else:
+                self._revived = loop.time()
                 # Ends that came about without a launcher are reported like any other.
                 self._send(wire.frame(wire.SNAPSHOT, b""))
                 return

@@ -362,7 +362,6 @@ class Launcher(ShimPool):
             if time.monotonic() > deadline:
                 for worker in self.workers.values():
                     kill_quietly(worker.pid, signal.SIGKILL)  # stopped by somebody, and idle
-        self.backend.remove_base()
         os.unlink(self.spool.launcher_address())
         self._flush(at_once=True)
 
@@ -419,7 +418,10 @@ def main(arguments: list[str]) -> int:
     launcher.watch_children()
     gc.collect()
     gc.freeze()
-    launcher.adopt()
-    launcher.listen()
-    launcher.run()
+    try:
+        launcher.adopt()
+        launcher.listen()
+        launcher.run()
+    finally:
+        backend.remove_base()  # nothing happens to groups that somebody is in
     return 0

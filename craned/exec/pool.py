@@ -23,6 +23,7 @@ from craned.exec.cgroup_none import (
     kill_session,
 )
 from craned.exec.protocol import Cause, Exited, decode_started, key_of
+from craned.exec.spawn import FileLimit
 from craned.exec.spool import Spool, StepRecord
 
 _TRIM_EVERY = 5.0
@@ -225,10 +226,9 @@ class ShimPool(ABC):
             self.close_in_child()
             for worker in self.workers.values():
                 worker.sock.close()
-            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-            resource.setrlimit(resource.RLIMIT_NOFILE, (self._soft_files, hard))
             become_subreaper()
-            shim_process.main(theirs, self.spool, self.backend, self._hold, self._lease_file)
+            files = FileLimit(self._soft_files)
+            shim_process.main(theirs, self.spool, self.backend, self._hold, self._lease_file, files)
             status = 0
         except Exception:  # noqa: BLE001 - the process ends here: say why, the launcher sees to the rest
             sys.excepthook(*sys.exc_info())

@@ -117,15 +117,20 @@ class LaunchOrder:
     node_id: int = 0
     """This host's place in the step's node list."""
     connect: str = ""
-    """`host:port` or `unix:/path` of the crun waiting for this step's streams."""
+    """`address:port` (a number, no name) or `unix:/path` of the crun waiting for the streams."""
     ticket: str = ""
     """One-time secret that tells crun the connection is the step's."""
     leased: bool = False
     """Launched under `lost_contact = kill`: not without a lease in the launcher's lease file."""
 
     def encode(self) -> bytes:
-        """The order as the payload of a LAUNCH frame. Raises ProtocolError on a NUL in a string."""
+        """The order as the payload of a LAUNCH frame.
+
+        Raises ProtocolError on a NUL in a string, and on more than `decode_order` takes.
+        """
         limits = self.limits
+        if len(self.ranks) + len(self.groups) > _MAX_LIST:
+            raise ProtocolError(f"step {self.key}: too many tasks or groups")
         strings = (
             self.cwd, self.stdin, self.stdout, self.stderr, limits.cpuset, limits.mems,
             self.connect, self.ticket, *self.argv, *self.devices_denied, *self.task_env,
@@ -247,7 +252,7 @@ class LaunchFailed:
     key: Key
     code: str
     """Stable: `work_dir`, `stdout`, `stderr`, `stdin`, `script`, `command`, `identity`, `cgroup`,
-    `devices`, `connect`, `spool`, `fork`, `order`, `lease`."""
+    `devices`, `connect`, `spool`, `fork`, `tasks`, `order`, `lease`."""
     message: str
 
     def encode(self) -> bytes:

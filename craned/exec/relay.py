@@ -23,12 +23,14 @@ import select
 import socket
 import struct
 import time
+from typing import Any
 
 from craned.exec.protocol import LaunchOrder
 from craned.exec.stdio import LaunchError, Streams
 
 HEADER = struct.Struct("!BII")
 _HELLO = struct.Struct("!qiIII")
+_UCRED = struct.Struct("iII")
 HELLO, STDOUT, STDERR, EXIT, FAIL, DONE, STDIN, SIGNAL = 1, 2, 3, 4, 5, 6, 16, 17
 ALL_TASKS = 0xFFFFFFFF
 MAX_PAYLOAD = 1 << 20
@@ -43,26 +45,56 @@ _MAX_OUTGOING = 1 << 20
 
 
 def connect(order: LaunchOrder) -> socket.socket:
-    """Connect to the waiting crun and say who we are. Raises LaunchError with code `connect`."""
-    address = order.connect
+    """Connect to the waiting crun and say who we are. Raises LaunchError with code `connect`.
+
+    The address is the user's choice, and any socket may listen there: to be called with the user's
+    effective ids, which decide what can be reached and are what the listener is told (SO_PEERCRED,
+    unix(7), takes those of the moment of connect(2)).
+    """
+    sock = None
     try:
-        if address.startswith("unix:"):
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.settimeout(_CONNECT_SECONDS)
-            sock.connect(address[5:])
-        else:
-            host, _, port = address.rpartition(":")
-            sock = socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS)
+        family, address = _resolve(order.connect)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.settimeout(_CONNECT_SECONDS)
+        sock.connect(address)
+        if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         count = len(order.ranks)
         hello = _HELLO.pack(*order.key, order.node_id, count)
         hello += struct.pack(f"!{count}I", *order.ranks) + order.ticket.encode()
         sock.sendall(HEADER.pack(HELLO, 0, len(hello)) + hello)
     except (OSError, ValueError) as error:
+        if sock is not None:
+            sock.close()
         raise LaunchError(
-            "connect", f"crun at {address} cannot be reached from this host: {error}"
+            "connect", f"crun at {order.connect} cannot be reached from this host: {error}"
         ) from error
     return sock
+
+
+def _resolve(endpoint: str) -> tuple[int, Any]:
+    """Family and address of `unix:/path` or `host:port`. Raises OSError or ValueError.
+
+    The host must be a number: a name service that does not answer would hold up the shim.
+    """
+    if endpoint.startswith("unix:"):
+        return socket.AF_UNIX, endpoint[5:]
+    host, _, port = endpoint.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
+        raise ValueError("no HOST:PORT")
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=flags)
+    return found[0][0], found[0][4]
+
+
+def _credentials(sock: socket.socket, order: LaunchOrder) -> list[tuple[int, int, bytes]]:
+    """What a shim of root sends with every message: the user, for listeners that ask who sent it
+    (SO_PASSCRED, unix(7)). They would be told root, which the shim is again by then.
+    """
+    if sock.family != socket.AF_UNIX or os.getresuid()[2] != 0:
+        return []
+    who = _UCRED.pack(os.getpid(), order.uid, order.gid)
+    return [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, who)]
 
 
 class Relay:
@@ -73,6 +105,7 @@ class Relay:
         self._poller = poller
         self._sock = connect(order)
         self._sock.setblocking(False)
+        self._credentials = _credentials(self._sock, order)
         self._incoming = b""
         self._outgoing = bytearray()
         self._paused = False
@@ -89,8 +122,19 @@ class Relay:
         poller.register(self._sock, select.POLLIN)
 
     def of_task(self, rank: int, files: Streams) -> tuple[Streams, list[int]]:
-        """Pipes for a task's CONNECT streams, and the ends to close once it has started."""
+        """Pipes for a task's CONNECT streams, and the ends to close once it has started.
+
+        Raises OSError.
+        """
         theirs: list[int] = []
+        try:
+            return self._pipes(rank, files, theirs), theirs
+        except OSError:
+            for fd in theirs:
+                os.close(fd)
+            raise
+
+    def _pipes(self, rank: int, files: Streams, theirs: list[int]) -> Streams:
         ends = [files.stdin, files.stdout, files.stderr]
         for place, kind in ((1, STDOUT), (2, STDERR)):
             if ends[place] == -1:
@@ -106,7 +150,7 @@ class Relay:
             os.set_blocking(ours, False)
             self._inputs[rank] = ours
             self._pending[rank] = bytearray()
-        return Streams(*ends), theirs
+        return Streams(*ends)
 
     def owns(self, fd: int) -> bool:
         """Whether an event on `fd` is for `handle`."""
@@ -148,7 +192,7 @@ class Relay:
     def _flush(self) -> None:
         try:
             while self._outgoing and not self.broken:
-                del self._outgoing[: self._sock.send(self._outgoing)]
+                del self._outgoing[: self._sock.sendmsg((self._outgoing,), self._credentials)]
         except BlockingIOError:
             pass  # the rest goes when crun reads: POLLOUT below
         except OSError:
@@ -257,12 +301,14 @@ class Relay:
         self.close()
 
     def _wait_sent(self, deadline: float) -> None:
+        waiting = select.poll()  # select(2) ends at descriptor 1024
+        waiting.register(self._sock, select.POLLOUT)
         while self._outgoing and not self.broken:
             left = deadline - time.monotonic()
             if left <= 0:
                 self._lose()
                 return
-            select.select((), (self._sock,), (), left)
+            waiting.poll(left * 1000)
             self._flush()
 
     def _linger(self) -> None:

@@ -37,6 +37,7 @@ from craned.exec.protocol import (
     key_of,
 )
 from craned.exec.script import ScriptFile
+from craned.exec.spawn import FileLimit
 from craned.exec.spool import Claim, Spool
 from craned.exec.stdio import LaunchError
 from craned.exec.step import BATCH, Step
@@ -67,11 +68,13 @@ class Shim:
         backend: CgroupBackend,
         hold: float,
         lease_file: str,
+        files: FileLimit,
     ) -> None:
         self._spool = spool
         self._backend = backend
         self._hold = hold
         self._lease_file = lease_file
+        self._files = files
         self._ids = Identities()
         self._pid = os.getpid()
         self._script = ScriptFile(spool.script_path(self._pid))
@@ -216,7 +219,7 @@ class Shim:
             self._report(wire.DUPLICATE, order.key.pack())
             return
         lease = LeaseWatch(self._lease_file, leased=order.leased)
-        step = Step(order, self._journal, self._poll, self._hold, lease)
+        step = Step(order, self._journal, self._poll, self._hold, self._files, lease)
         try:
             step.start(self._backend, group, self._ids, self._script)
         except LaunchError as error:
@@ -238,8 +241,13 @@ class Shim:
 
 
 def main(
-    link: socket.socket, spool: Spool, backend: CgroupBackend, hold: float, lease_file: str
+    link: socket.socket,
+    spool: Spool,
+    backend: CgroupBackend,
+    hold: float,
+    lease_file: str,
+    files: FileLimit,
 ) -> None:
     """Body of the forked process; the caller leaves with `os._exit` afterwards."""
     gc.disable()
-    Shim(link, spool, backend, hold, lease_file).run()
+    Shim(link, spool, backend, hold, lease_file, files).run()

@@ -17,7 +17,7 @@ from craned.exec.lease import LeaseWatch
 from craned.exec.protocol import Cause, Exited, Key, LaunchOrder, Started
 from craned.exec.relay import Relay
 from craned.exec.script import ScriptFile
-from craned.exec.spawn import names_its_pid, spawn, spawn_named
+from craned.exec.spawn import FileLimit, names_its_pid, spawn, spawn_named
 from craned.exec.spool import append
 from craned.exec.stdio import (
     LaunchError,
@@ -35,6 +35,8 @@ _ROUND = 0.001
 _PATIENCE_KILLED = 2.0
 """Seconds for a crun to take the last output of a step that was ended from outside."""
 _ROUND_MAX = 0.5
+_NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""The host's fault or the step's size, not the program's."""
 
 
 class Step:
@@ -46,9 +48,12 @@ class Step:
         journal: int,
         poller: select.poll,
         hold: float,
+        files: FileLimit,
         lease: LeaseWatch | None = None,
     ) -> None:
-        """`lease`: what the step is ended by when it has run out; None: nothing."""
+        """`files`: the limit of the tasks; `lease`: what the step is ended by when it has run out,
+        None: nothing.
+        """
         self.order = order
         self.key: Key = order.key
         self.relay: Relay | None = None
@@ -57,6 +62,7 @@ class Step:
         self._journal = journal
         self._poller = poller
         self._lease = lease
+        self._files = files
         self._tasks: dict[int, tuple[int, int]] = {}
         """Process id -> (rank, place in `_results`), of tasks that still run."""
         self._results: list[int] = []
@@ -80,12 +86,7 @@ class Step:
         order = self.order
         try:
             self.group = self._open_group(backend, group)
-            if order.connect:
-                self.relay = Relay(order, self._poller)
             path = script.prepare(order) if order.script else ""
-            if self._lease is not None and self._lease.over():
-                # The controller may have given the job to another node by now.
-                raise LaunchError("lease", "not launched: the lease has run out")
             self._start_as_user(ids, path)
         except LaunchError as error:
             self._clean_up(error.message)
@@ -110,12 +111,16 @@ class Step:
         assert self.group is not None
         mask = os.umask(order.umask)
         try:
-            self.group.enter()
+            self._enter_group()
             ids.become(order.uid, order.gid, order.groups)
+            if order.connect:
+                # With the user's rights, never with root's: the address is his to choose.
+                self.relay = Relay(order, self._poller)
             enter_directory(order.cwd)
+            if self._lease is not None and self._lease.over():
+                # The controller may have given the job to another node by now.
+                raise LaunchError("lease", "not launched: the lease has run out")
             self._start_tasks(files, script)
-        except OSError as error:
-            raise LaunchError("cgroup", f"cannot enter the step's cgroup: {error}") from error
         except IdentityError as error:
             raise LaunchError("identity", str(error)) from error
         finally:
@@ -125,30 +130,45 @@ class Step:
             os.umask(mask)
             self.group.leave()
 
+    def _enter_group(self) -> None:
+        assert self.group is not None
+        try:
+            self.group.enter()
+        except OSError as error:
+            raise LaunchError("cgroup", f"cannot enter the step's cgroup: {error}") from error
+
     def _start_tasks(self, files: StreamFiles, script: str) -> None:
         order = self.order
         env = environment_of(order.env)
         self.start_ns = time.time_ns()
         for local, rank in enumerate(order.ranks):
-            theirs: list[int] = []
             streams = files.of_task(rank)
-            if self.relay is not None:
-                streams, theirs = self.relay.of_task(rank, streams)
             if order.task_env:
                 env.update(task_entries(order.task_env, rank, local))
             failpoint.hit("exec")
             try:
-                pid = (
-                    _spawn_script(order, script, env, streams)
-                    if script
-                    else _spawn_command(order, env, streams)
-                )
-            finally:
-                for fd in theirs:
-                    os.close(fd)
+                pid = self._start_task(rank, script, env, streams)
+            except OSError as error:
+                raise LaunchError(
+                    "tasks",
+                    f"task {local + 1} of the {len(order.ranks)} on this host cannot be started: "
+                    f"{error.strerror}; ask for fewer tasks per node, or have the limit raised",
+                ) from error
             self.pid = self.pid or pid
             self._tasks[pid] = (rank, local)
             self._results.append(0)
+
+    def _start_task(self, rank: int, script: str, env: dict[bytes, bytes], files: Streams) -> int:
+        theirs: list[int] = []
+        if self.relay is not None:
+            files, theirs = self.relay.of_task(rank, files)
+        try:
+            if script:
+                return _spawn_script(self.order, script, env, files, self._files)
+            return _spawn_command(self.order, env, files, self._files)
+        finally:
+            for fd in theirs:
+                os.close(fd)
 
     # --- orders while it runs ----------------------------------------------------------------
 
@@ -301,11 +321,15 @@ class Step:
             self.group.release()
 
 
-def _spawn_script(order: LaunchOrder, path: str, env: dict[bytes, bytes], streams: Streams) -> int:
+def _spawn_script(
+    order: LaunchOrder, path: str, env: dict[bytes, bytes], streams: Streams, limit: FileLimit
+) -> int:
     start = spawn_named if names_its_pid(order.script) else spawn
     try:
-        return start(path, [path, *order.argv], env, streams)
+        return start(path, [path, *order.argv], env, streams, limit)
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
         first = order.script[:128].partition(b"\n")[0].decode(errors="replace").rstrip()
         why = {
             errno.ENOEXEC: "its first line does not name an interpreter (#!/bin/sh)",
@@ -316,15 +340,19 @@ def _spawn_script(order: LaunchOrder, path: str, env: dict[bytes, bytes], stream
         raise LaunchError("script", f"the batch script cannot be executed: {why}") from error
 
 
-def _spawn_command(order: LaunchOrder, env: dict[bytes, bytes], streams: Streams) -> int:
+def _spawn_command(
+    order: LaunchOrder, env: dict[bytes, bytes], streams: Streams, limit: FileLimit
+) -> int:
     if not order.argv:
         raise LaunchError("order", "the order names neither a script nor a command")
     refused = f"{order.argv[0]}: not found in PATH"
     for path in candidates(order.argv[0], env):
         try:
-            return spawn_named(path, list(order.argv), env, streams)
+            return spawn_named(path, list(order.argv), env, streams, limit)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
             refused = f"{path}: {error.strerror}"
     raise LaunchError("command", f"the command cannot be executed on this host: {refused}")

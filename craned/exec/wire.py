@@ -12,8 +12,9 @@ import struct
 
 _RECEIVE = 1 << 16
 HEADER = struct.Struct("<IB")
-MAX_FRAME = 16 << 20
-"""Bytes; a script (4 MiB) and an environment (1 MiB) fit with room to spare."""
+MAX_FRAME = 64 << 20
+"""Bytes. A launch order fits with the largest script and environment that `limits` can allow (16 MiB
+each), a job's arguments (4 MiB), and the variables and ranks of the largest step."""
 
 # craned -> launcher (and launcher -> shim for the first four)
 LAUNCH = 1
@@ -77,24 +78,34 @@ def frame(kind: int, payload: bytes) -> bytes:
 class FrameBuffer:
     """Cuts a byte stream into frames."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_missing", "_parts")
 
     def __init__(self) -> None:
-        self._data = b""
+        self._parts: list[bytes] = []
+        """Of a frame that is not complete, and without `_missing` more bytes cannot be."""
+        self._missing = 0
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Frames completed by `data`, in order; keeps the rest. Raises FrameError."""
-        if self._data:
-            data = self._data + data
+        if self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return []  # joined once: a large frame comes in a thousand parts
+            data = b"".join(self._parts)
+            self._parts.clear()
         frames: list[tuple[int, bytes]] = []
-        at, end = 0, len(data)
-        while end - at >= 5:
+        at, end, size = 0, len(data), HEADER.size
+        while end - at >= HEADER.size:
             length, kind = HEADER.unpack_from(data, at)
             if not 1 <= length <= MAX_FRAME:
                 raise FrameError(f"a frame of {length} bytes; the most is {MAX_FRAME}")
-            if end - at < 4 + length:
+            size = 4 + length
+            if end - at < size:
                 break
-            frames.append((kind, data[at + 5 : at + 4 + length]))
-            at += 4 + length
-        self._data = data[at:]
+            frames.append((kind, data[at + HEADER.size : at + size]))
+            at, size = at + size, HEADER.size
+        if at < end:
+            self._parts.append(data[at:])
+            self._missing = size - (end - at)
         return frames

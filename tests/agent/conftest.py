@@ -226,6 +226,8 @@ class Controller:
         self.reports: list[Any] = []
         self.forwards: list[Any] = []
         self.refused = 0
+        self.ahead = 0.0
+        """Seconds by which this host's clock is ahead of the agent's."""
         self.news = threading.Condition()
         self.address = ""
         self._loop = asyncio.new_event_loop()
@@ -237,7 +239,8 @@ class Controller:
         self._writing = asyncio.Lock()
         self._channel: seal.Channel | None = None
 
-    # --- the test's side -------------------------------------------------------------------------
+    def clock(self) -> int:
+        return time.time_ns() + int(self.ahead * 1e9)
 
     def run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(DEADLINE)
@@ -268,7 +271,7 @@ class Controller:
     def send(
         self, *orders: Order, script: str = "", environment: bytes = b"", argv: Sequence[str] = ()
     ) -> None:
-        message = pb.ControllerMessage(epoch=self.epoch)
+        message = pb.ControllerMessage(epoch=self.epoch, clock=self.clock())
         blobs = {SCRIPT: f"#!/bin/sh\n{script}\n".encode(), ENVIRONMENT: environment}
         blobs[ARGV] = argv_to_blob(argv)
         orders_to_wire(message, orders, blobs)
@@ -432,7 +435,7 @@ class Rig:
         }
         return LaunchStep(
             StepKey(job, step, 1), os.getuid(), os.getgid(), "tester",
-            partition="main", start_time=time.time_ns(), **given | fields,
+            partition="main", start_time=self.controller.clock(), **given | fields,
         )  # fmt: skip
 
     def launch(self, job: int, script: str, **fields: Any) -> None:

@@ -23,6 +23,7 @@ from crane.session import (
     EndJob,
     JobReleased,
     NodeShare,
+    SetTimeLimit,
     SignalJob,
     SlotShare,
     StepKey,
@@ -35,6 +36,7 @@ from crane.v1 import control_pb2
 from crane.v1.door_pb2 import DoorReply
 from crane.wire.errors import to_wire
 from crane.wire.session import key_from_wire
+from craned.contact import host_id
 
 DEADLINE = 40.0
 SCRIPT, ENVIRONMENT, ARGV = BlobRef(7, 0), BlobRef(7, 1), BlobRef(7, 2)
@@ -49,6 +51,7 @@ def test_an_agent_registers_with_what_its_host_has(rig: Any) -> None:
     assert hello.inventory.cgroup in {"v1", "v2", "none"}
     assert hello.spool_id
     assert hello.boot_id
+    assert hello.host_id == host_id()
     status = rig.status()
     assert (status.node, status.connected, status.pid) == ("n1", True, rig.process.pid)  # type: ignore[union-attr]
 
@@ -171,6 +174,21 @@ def test_jobs_are_kept_when_contact_is_lost(rig: Any) -> None:
     controller.wait(lambda: rig.status().reports_waiting, "the end noticed")
     controller.start()
     assert controller.ended(1).exit_code == 9
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+def test_time_limits_hold_though_the_clocks_of_the_hosts_differ(rig: Any, ahead: float) -> None:
+    controller = rig.controller
+    controller.ahead = ahead
+    rig.start_craned()
+    second = 1_000_000_000
+    rig.launch(1, "exit 3", end_time=controller.clock() + 60 * second)
+    assert controller.ended(1).exit_code == 3
+    rig.launch(2, "exec sleep 600", end_time=controller.clock() + second)
+    assert controller.ended(2).cause is EndCause.TIMEOUT
+    rig.launch(3, "exec sleep 600", end_time=controller.clock() + 600 * second)
+    controller.send(SetTimeLimit(3, 1, controller.clock() + second))
+    assert controller.ended(3).cause is EndCause.TIMEOUT
 
 
 def test_a_job_can_be_signalled_and_ended(rig: Any) -> None:

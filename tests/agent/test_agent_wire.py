@@ -260,7 +260,9 @@ def test_registration() -> None:
         4000, 1024, (DeviceCount("gpu", "a100", 2),), "v2", "Linux", "1", 7, ("dusty",), True, 3
     )
     running = (StepKey(1, -1, 1), StepKey(2, 0, 3))
-    registration = Registration("n1", "10.0.0.1", "inc", "boot", "spool", inventory, running)
+    registration = Registration(
+        "n1", "10.0.0.1", "inc", "boot", "spool", inventory, running, host_id="host"
+    )
     hello = hello_to_wire(registration, b"nonce", 17, 4)
     assert (hello.nonce, hello.first_report, hello.known_epoch) == (b"nonce", 17, 4)
     assert registration_from_wire(hello) == registration

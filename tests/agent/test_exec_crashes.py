@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 
 import pytest
 
 from craned.exec.protocol import Cause, Exited, Key
+
+DEADLINE = 40.0
 
 
 def shim_pids(host) -> list[int]:
@@ -48,6 +51,26 @@ def test_an_adopted_step_can_still_be_cancelled(host):
     host.run_step(host.order("exit 0"))  # the next launcher serves, so it has adopted
     host.call(host.client.kill, order.key, signal.SIGTERM, 1.0, Cause.CANCELLED)
     assert host.ended(order).cause is Cause.CANCELLED
+
+
+def test_a_launcher_that_lets_go_of_us_is_connected_again_while_its_step_runs(plain_host):
+    host = plain_host
+    order = host.order("echo up; while [ ! -e stop ]; do sleep 0.02; done; exit 11")
+    host.launch(order)
+    host.wait_file(f"{order.key.job_id}.out")
+    launcher = host.launcher_pid()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.settimeout(DEADLINE)
+        other.connect(host.path("spool/launcher.sock"))  # it serves the last who came
+        other.recv(1)  # a greeting, or the end, if the client was there again before it
+        late = host.order("exit 12")
+        host.launch(late)
+    assert host.ended(late).exit_code == 12
+    with open(host.path("stop"), "w", encoding="utf-8"):
+        pass
+    assert host.ended(order).exit_code == 11
+    assert len(host.finals(order.key)) == len(host.finals(late.key)) == 1
+    assert host.launcher_pid() == launcher
 
 
 def test_a_kill_given_while_there_is_no_launcher_is_carried_out(host):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from craned.exec.identity import group_name, lookup
-from craned.exec.protocol import Cause, Exited, Key, LaunchFailed, StepLimits
+from craned.exec.protocol import CONNECT, Cause, Exited, Key, LaunchFailed, StepLimits
 
 ALICE, BOB = 54_321, 54_322
 """Two ordinary users; no passwd entry is needed to run as a number."""
@@ -102,6 +105,70 @@ def test_files_are_opened_with_the_users_rights(root_host):
         assert isinstance(report, LaunchFailed)
         assert report.code == code
     assert not os.path.exists("/etc/crane-exec-test")
+
+
+class Listener:
+    """A socket of some program's, and whom it was told is at the other end."""
+
+    def __init__(self, path: str) -> None:
+        self.peers: list[tuple[int, int, int]] = []
+        self.senders: list[tuple[int, int, int]] = []
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(20)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.bind(path)
+        os.chmod(path, 0o777)
+        self._socket.listen(4)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        peer, _ = self._socket.accept()
+        with peer:
+            said = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            self.peers.append(struct.unpack("3i", said))
+            while (message := peer.recvmsg(1 << 16, socket.CMSG_SPACE(12)))[0]:
+                self.senders += [struct.unpack("3i", data) for _, _, data in message[1]]
+
+    def close(self) -> None:
+        self._thread.join(20)
+        self._socket.close()
+
+
+@root
+def test_a_crun_is_connected_to_with_the_users_ids(root_host):
+    home = home_of(root_host, ALICE)
+    listener = Listener(root_host.path("s"))
+    order = root_host.order(
+        key=Key(9_300, 0, 1), argv=("echo", "x"), stdout=CONNECT, uid=ALICE, gid=BOB, cwd=home,
+        groups=(BOB,), connect=f"unix:{root_host.path('s')}",
+    )  # fmt: skip
+    root_host.run_step(order)
+    listener.close()
+    assert [peer[1:] for peer in listener.peers] == [(ALICE, BOB)]
+    assert {sender[1:] for sender in listener.senders} == {(ALICE, BOB)}, "of each message, too"
+
+
+@root
+@pytest.mark.parametrize("name", ["spool/launcher.sock", "spool/shims/{shim}"])
+def test_a_user_cannot_have_the_agents_own_sockets_spoken_to(root_host, name):
+    busy = root_host.order("echo up; sleep 60")
+    root_host.launch(busy)
+    root_host.wait_file(f"{busy.key.job_id}.out")
+    shim = next(n for n in os.listdir(root_host.path("spool/shims")) if n.endswith(".sock"))
+    link = root_host.client._link
+    path = root_host.path(name.format(shim=shim))
+    assert os.path.exists(path)
+    # What looks like frames to the launcher: a ticket that drops its client, if nothing else.
+    order = root_host.order(
+        key=Key(9_400, 0, 1), argv=("true",), stdout=CONNECT, uid=ALICE, gid=ALICE, cwd="/",
+        connect=f"unix:{path}", ticket="x" * 200,
+    )  # fmt: skip
+    report = root_host.run_step(order)
+    assert isinstance(report, LaunchFailed)
+    assert report.code == "connect"
+    assert root_host.client._link is link, "the launcher has kept its client"
+    assert root_host.finals(busy.key) == []
 
 
 @root

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import socket
 import struct
 import threading
@@ -179,6 +182,61 @@ def test_a_crun_that_cannot_be_reached_is_a_launch_failure(host):
     report = host.run_step(order)
     assert isinstance(report, LaunchFailed)
     assert report.code == "connect"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "localhost:9",
+        "127.0.0.1:65536",
+        "127.0.0.1:\u00b2",
+        "127.0.0.1:",
+        "127.0.0.1",
+        ":1",
+        "unix:",
+    ],
+)
+def test_an_endpoint_that_is_no_address_is_a_launch_failure(plain_host, endpoint):
+    report = plain_host.run_step(plain_host.order(argv=("true",), stdout=CONNECT, connect=endpoint))
+    assert isinstance(report, LaunchFailed)
+    assert report.code == "connect"
+
+
+def test_a_step_has_more_tasks_than_a_program_may_open_files(plain_host, crun):
+    # Given a launcher that was started with a usual, small soft limit (and another hard one).
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        before = plain_host.launcher_pid()
+        os.kill(before, signal.SIGKILL)
+        plain_host.wait(lambda: plain_host.launcher_pid() != before, "another launcher")
+        batch = plain_host.order("ulimit -Sn; ulimit -Hn")
+        assert plain_host.run_step(batch).exit_code == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    ranks = tuple(range(60))
+    order = step(plain_host, crun, "ulimit -Sn", ranks=ranks)
+    host_report = plain_host.run_step(order)
+    crun.done()
+    assert isinstance(host_report, Exited), host_report
+    # Then all of its tasks run, each with the usual limit, however it is started.
+    assert [crun.output(relay.STDOUT, rank) for rank in ranks] == [b"128\n"] * 60
+    assert plain_host.read(f"{batch.key.job_id}.out").split()[0] == "128"
+
+
+def test_tasks_there_is_no_room_for_are_a_failure_of_their_own(plain_host, crun):
+    plain_host.run_step(plain_host.order("exit 0"))
+    names = os.listdir(plain_host.path("spool/shims"))
+    shim = next(int(name[:-5]) for name in names if name.endswith(".sock"))
+    hard = resource.prlimit(shim, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, (64, hard))
+    report = plain_host.run_step(step(plain_host, crun, "sleep 60", ranks=tuple(range(40))))
+    crun.done()
+    assert isinstance(report, LaunchFailed)
+    assert report.code == "tasks"
+    assert "Too many open files" in report.message
+    assert [kind for kind, _, _ in crun.frames][-2:] == [relay.FAIL, relay.DONE]
+    assert plain_host.run_step(plain_host.order("exit 3")).exit_code == 3
 
 
 def test_a_unix_socket_serves_as_well(host):

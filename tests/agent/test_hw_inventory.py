@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crane.config.model import DeviceGroup, DeviceSlot
+from craned.contact import host_id
 from craned.hw.cpus import format_cpu_list, parse_cpu_list, read_cpus
 from craned.hw.inventory import take_inventory
 from craned.hw.memory import parse_meminfo, read_memory
@@ -141,3 +142,20 @@ def test_the_inventory_says_what_is_short(groups):
     assert "CPUs configured" in short
     assert "MiB of memory configured" in short
     assert take_inventory((), "none").shortfall(1, 1) == ""
+
+
+def test_a_host_is_the_same_by_what_can_be_read_of_it(tmp_path):
+    machine, firmware = tmp_path / "machine-id", tmp_path / "product_uuid"
+    files = (str(machine), str(firmware))
+    assert host_id(files) == "", "nothing can be read"
+    machine.write_text("uninitialized\n")
+    assert host_id(files) == "", "every host of that image says so"
+    machine.write_text("3d12\n")
+    image = host_id(files)
+    assert (len(image), "3d12" in image) == (32, False)
+    firmware.write_text("AB-1\n")
+    host = host_id(files)
+    firmware.write_text("ab-1")
+    assert host_id(files) == host != image
+    firmware.write_text("ab-2")
+    assert host_id(files) != host

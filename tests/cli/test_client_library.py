@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -250,10 +251,10 @@ def test_a_lost_connection_is_made_again_for_questions_only(controller):
     with Client() as client:
         client.nodes()
         client._transport._socket.close()
-        client._transport._socket = _Closed()
+        client._transport._socket = gone()
         assert client.nodes() == ()
         client._transport._socket.close()
-        client._transport._socket = _Closed()
+        client._transport._socket = gone()
         with pytest.raises(CraneError) as caught:
             client.cancel([1])
         assert caught.value.code is ErrorCode.CONTROLLER_UNREACHABLE
@@ -262,14 +263,8 @@ def test_a_lost_connection_is_made_again_for_questions_only(controller):
         assert client.cancel([1]) == ()
 
 
-class _Closed:
+def gone() -> socket.socket:
     """A socket whose other end has gone."""
-
-    def settimeout(self, _: float | None) -> None:
-        pass
-
-    def sendall(self, _: bytes, flags: int = 0) -> None:
-        raise BrokenPipeError(32, "Broken pipe")
-
-    def close(self) -> None:
-        pass
+    near, far = socket.socketpair()
+    far.close()
+    return near

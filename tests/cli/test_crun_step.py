@@ -315,6 +315,32 @@ def _running():
     return control_pb2.ListJobsReply(jobs=[{"job_id": 12, "state": 2}])
 
 
+def test_the_hosts_are_told_a_number_for_a_name(in_job, monkeypatch):
+    monkeypatch.setenv("CRANE_NODE_ADDRESS", "localhost")
+    told = []
+
+    def play(request):
+        told.append(request.endpoint.rpartition(":")[0])
+        Shim(request, 0).finish((0, 0, 0), (1, 0, 0))
+        Shim(request, 1).finish((2, 0, 0))
+
+    host = Host(in_job, play)
+    process = crun("true")
+    process.communicate(timeout=30)
+    host.join()
+
+    assert process.returncode == 0
+    assert told[0] in {"127.0.0.1", "[::1]"}
+
+
+def test_an_address_nobody_knows_is_named(in_job, monkeypatch):
+    monkeypatch.setenv("CRANE_NODE_ADDRESS", "no such host")
+    process = crun("true")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "no such host" in err
+
+
 def test_a_job_of_one_node_uses_a_private_socket(in_job, monkeypatch):
     monkeypatch.setenv("CRANE_JOB_NUM_NODES", "1")
     folders = []

@@ -16,8 +16,9 @@ from crane.errors import CraneError, ErrorCode
 from crane.jobspec import Gres
 
 
-def test_the_configuration_is_right_and_says_what_was_asked(tmp_path):
-    home = str(tmp_path / 'a "quoted" home')
+def test_the_configuration_is_right_and_says_what_was_asked(tmp_path_factory):
+    # not named after the test: sockets have room for a short path only
+    home = str(tmp_path_factory.mktemp("d") / 'a "quoted" home')
     plan = Plan(home, 3, 4000, 2048, (Gres("gpu", "a100", 2),), {3: (Gres("npu", "", 4),)}, "fifo")
     devfiles.make_home(plan)
 

@@ -185,11 +185,14 @@ class Scenario:
     # --- agents ---
 
     def registration(
-        self, node, running=(), boot="boot", spool="spool", cpus=4000, memory=8192, held_lease=0.0
-    ):
+        self, node, running=(), boot="boot", spool="spool", cpus=4000, memory=8192, held_lease=0.0,
+        host="host",
+    ):  # fmt: skip
         inventory = Inventory(cpus, memory, (DeviceCount("gpu", "a100", 2),))
         address, incarnation = f"{node}.net", f"inc{self.now}"
-        return Registration(node, address, incarnation, boot, spool, inventory, running, held_lease)
+        return Registration(
+            node, address, incarnation, boot, spool, inventory, running, held_lease, host
+        )
 
     def register(self, node, running=(), **given):
         return self.do(cmd.RegisterNode(self.registration(node, tuple(running), **given)))

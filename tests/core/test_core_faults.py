@@ -50,7 +50,15 @@ def test_the_node_comes_back_with_its_job_and_the_job_is_adopted(s):
     assert s.states(job_id) == "CD"
 
 
-@pytest.mark.parametrize("changed", [{"boot": "other"}, {"spool": "other"}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"boot": "other"},
+        {"boot": "other", "host": ""},
+        {"boot": "other", "host": "other"},
+        {"boot": "other", "spool": "other"},
+    ],
+)
 def test_the_node_comes_back_rebooted(s, changed):
     job_id = running(s)
     s.silent("n1")

@@ -124,7 +124,10 @@ class World:
         from crane.session import StepKey
 
         keys = tuple(StepKey(*key) for key in listed)
-        return cmd.RegisterNode(self.s.registration(node, keys, boot=f"b{self.boots[node]}"))
+        given = {"boot": f"b{self.boots[node]}", "spool": self.pick(["spool"] * 5 + ["other"])}
+        return cmd.RegisterNode(
+            self.s.registration(node, keys, host=self.pick(["host"] * 5 + [""]), **given)
+        )
 
     def command(self, submission):
         kind = self.pick(
@@ -270,7 +273,9 @@ def register_truthfully(s, node):
         for job_id in s.state.nodes[node].jobs
         for step in s.state.jobs[job_id].run.steps
     ]
-    s.register(node, keys)
+    known = s.state.nodes[node]
+    who = {"boot": known.boot_id, "spool": known.spool_id, "host": known.host_id}
+    s.register(node, keys, **(who if known.boot_id else {}))
 
 
 def end_everything(s, node):

@@ -160,12 +160,15 @@ def test_updating_a_waiting_job(s):
 def test_updating_a_running_job(s):
     job_id = s.submit(time_limit=600)
     s.start(job_id)
-    s.drain()
+    s.register("n1", [s.key(job_id)])
+    assert s.drain(SetTimeLimit) == []
     assert update(s, job_id, partition="short") == "CONFLICT"
     assert update(s, job_id, time_limit=700) == "NOT_PERMITTED"
     assert update(s, job_id, time_limit=300, comment="less") == ""
     ((node, order),) = s.drain(SetTimeLimit)
     assert (node, order.end_time) == ("n1", s.now + 300 * s.NS)
+    s.register("n1", [s.key(job_id)])  # it may have missed that
+    assert s.drain(SetTimeLimit) == [(node, order)]
     assert update(s, job_id, who=s.OPERATOR, time_limit=-1) == ""
     assert s.job(job_id).run.end_limit == 0
     s.ended(job_id)

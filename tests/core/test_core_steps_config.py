@@ -59,16 +59,32 @@ REFUSED = [
     ({"ntasks": 13}, "UNSATISFIABLE"),
     ({"min_nodes": 4}, "UNSATISFIABLE"),
     ({"cpus_per_task": 5000}, "UNSATISFIABLE"),
-    ({"nodelist": ("n9",)}, "BAD_REQUEST"),
+    ({"nodelist": ("n9",)}, "UNKNOWN_NODE"),
+    ({"exclude": ("n9",)}, "UNKNOWN_NODE"),
+    ({"exclude": ("x" * 1_000_000,)}, "UNKNOWN_NODE"),
+    ({"exclude": ("n1", "n1")}, "BAD_REQUEST"),
+    ({"nodelist": ("n2", "n2")}, "BAD_REQUEST"),
+    ({"exclude": ("n1",) * 60_000}, "BAD_REQUEST"),
     ({"nodelist": ("n1",), "exclude": ("n1",)}, "BAD_REQUEST"),
     ({"exclude": ("n1", "n2", "n3")}, "BAD_REQUEST"),
     ({"ntasks": -1}, "BAD_REQUEST"),
+    ({"ticket": b"a\0"}, "BAD_REQUEST"),
+    ({"ticket": b"\xff"}, "BAD_REQUEST"),
+    ({"ticket": b"a" * 257}, "BAD_REQUEST"),
+    ({"stdin_mode": "\u00b2"}, "BAD_REQUEST"),
+    ({"stdin_mode": "9" * 50}, "BAD_REQUEST"),
+    ({"stdin_mode": "some"}, "BAD_REQUEST"),
 ]
 
 
 @pytest.mark.parametrize(("given", "code"), REFUSED)
 def test_layouts_that_cannot_be(s, gang, given, code):
     assert refused(s, gang, **given) == code
+
+
+@pytest.mark.parametrize("mode", ["", "all", "none", "0", "1048576"])
+def test_standard_input_goes_to_all_to_none_or_to_a_rank(s, gang, mode):
+    assert create(s, gang, stdin_mode=mode, ticket=b"0123abcd").key.step == 0
 
 
 def test_steps_are_the_owners_and_need_a_running_job(s, gang):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -13,6 +14,7 @@ import pytest
 
 from crane.auth import door
 from crane.auth.door import DoorServer
+from crane.auth.quota import Quota
 from crane.client import batch
 from crane.client.door import DoorTransport
 from crane.config.model import Limits
@@ -24,7 +26,7 @@ from crane.wire.frames import LENGTH, MAX_REQUEST, frame
 
 
 @contextlib.asynccontextmanager
-async def serving(path):
+async def serving(path, quota=None, trouble=None):
     async def whoami(peer, body):
         return f"{peer.uid} {body.decode()}".encode()
 
@@ -33,7 +35,13 @@ async def serving(path):
             yield bytes(1 << 16)
 
     crashes = []
-    server = DoorServer(path, {"Who": whoami}, {"Ticks": ticks}, lambda *it: crashes.append(it))
+    server = DoorServer(
+        path,
+        {"Who": whoami},
+        {"Ticks": ticks},
+        lambda *it: (crashes if trouble is None else trouble).append(it),
+        quota=quota,
+    )
     await server.start()
     try:
         yield server
@@ -129,7 +137,8 @@ def test_without_descriptors_the_door_waits_and_goes_on(path, monkeypatch):
     monkeypatch.setattr(door, "ACCEPT_PAUSE", 0.05)
 
     async def run():
-        async with serving(path):
+        trouble = []
+        async with serving(path, trouble=trouble):
             client = socket.socket(socket.AF_UNIX)
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, hard))
@@ -144,5 +153,183 @@ def test_without_descriptors_the_door_waits_and_goes_on(path, monkeypatch):
             writer.close()
             await writer.wait_closed()
             client.close()
+        assert [(what, error.errno) for what, error in trouble] == [("accept", errno.EMFILE)]
 
     asyncio.run(asyncio.wait_for(run(), 30))
+
+
+class Told(list):
+    """What a door reports, and an event that it did."""
+
+    def __init__(self):
+        self.event = asyncio.Event()
+
+    def append(self, it):
+        super().append(it)
+        self.event.set()
+
+
+def test_a_listening_socket_that_fails_is_told_of_once_and_not_asked_all_the_time(path):
+    async def run():
+        loop = asyncio.get_running_loop()
+        trouble = Told()
+        near, far = socket.socketpair()
+        async with serving(path, trouble=trouble) as server:
+            # given a readable socket that cannot accept: accept(2) fails with EINVAL
+            listening = server._listening
+            loop.remove_reader(listening)
+            os.dup2(near.fileno(), listening.fileno())
+            far.send(b"x")
+            loop.add_reader(listening, server._accept, listening)
+            await trouble.event.wait()
+            assert not loop.remove_reader(listening), "it is left alone for a while"
+            server._accept(listening)
+        near.close()
+        far.close()
+        assert [(what, error.errno) for what, error in trouble] == [("accept", errno.EINVAL)]
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+async def announce(path, length, body=b""):
+    """Begin a request of `length` bytes."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(LENGTH.pack(length) + body)
+    await writer.drain()
+    return reader, writer
+
+
+async def refusal(reader):
+    """The error that ended the connection."""
+    (size,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    reply = DoorReply.FromString(await reader.readexactly(size))
+    assert reply.id == 0
+    assert await reader.read() == b"", "and the connection ends"
+    return reply.error
+
+
+async def closed(*writers):
+    for writer in writers:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def strict(**given):
+    """A quota without exceptions for the user of these tests."""
+    return Quota(trusted=(), **given)
+
+
+def test_unfinished_requests_of_one_user_are_bounded_and_given_back(path):
+    size, body = 1 << 20, b"x"
+
+    async def run():
+        async with serving(path, strict(request_bytes=2 * size)):
+            # given as many bytes announced as one user may have
+            held = [await announce(path, size, body * (size - 1)) for _ in range(2)]
+            first, second = held
+            reader, writer = await announce(path, size)
+            error = await refusal(reader)
+            assert error.code == types_pb2.ERROR_CODE_LIMIT_EXCEEDED
+            assert f"at most {2 * size} are allowed" in error.message
+            # then small requests are served all the same
+            reply, small = await ask(path, "Who")
+            assert reply.body.endswith(b" me")
+            # and when one is given up, there is room again
+            await closed(first[1], writer, small)
+            request = DoorRequest(id=1, method="Who", body=body * (size - 20)).SerializeToString()
+            while True:
+                reader, writer = await announce(path, len(request), request)
+                (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+                reply = DoorReply.FromString(await reader.readexactly(length))
+                await closed(writer)
+                if reply.id == 1:
+                    break
+            await closed(second[1])
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_answered_requests_are_no_longer_counted(path):
+    async def run():
+        quota = strict(request_bytes=1 << 20)
+        async with serving(path, quota):
+            return await asyncio.to_thread(many, bytes(700_000)), quota._bytes
+
+    def many(body):
+        with contextlib.closing(DoorTransport(path)) as transport:
+            return [len(transport.call("Who", body)) > len(body) for _ in range(3)]
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) == ([True] * 3, {})
+
+
+def test_a_request_that_does_not_come_to_its_end_is_given_up(path, monkeypatch):
+    monkeypatch.setattr(door, "READ_TIME", 0.1)
+
+    async def run():
+        async with serving(path):
+            idle_reader, idle = await asyncio.open_unix_connection(path)
+            for begun in (LENGTH.pack(5)[:2], LENGTH.pack(5) + b"abc"):
+                reader, writer = await asyncio.open_unix_connection(path)
+                writer.write(begun)
+                error = await refusal(reader)
+                assert error.code == types_pb2.ERROR_CODE_TIMED_OUT
+                await closed(writer)
+            # a connection that has not begun one stays
+            idle.write(frame(DoorRequest(id=3, method="Who", body=b"me").SerializeToString()))
+            (length,) = LENGTH.unpack(await idle_reader.readexactly(LENGTH.size))
+            assert DoorReply.FromString(await idle_reader.readexactly(length)).id == 3
+            await closed(idle)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+@pytest.mark.parametrize("body", [b"me", bytes(1 << 22)], ids=["small", "more than a buffer"])
+def test_a_client_that_is_one_too_many_learns_so(path, body):
+    async def run():
+        async with serving(path, strict(connections=1)):
+            _, writer = await ask(path, "Who")
+            told = await asyncio.to_thread(one_more)
+            await closed(writer)
+            return told
+
+    def one_more():
+        with contextlib.closing(DoorTransport(path)) as transport:
+            with pytest.raises(CraneError) as refused:
+                transport.call("Who", body)
+            return refused.value
+
+    error = asyncio.run(asyncio.wait_for(run(), 30))
+    assert error.code is ErrorCode.LIMIT_EXCEEDED
+    assert "at most 1 are allowed" in error.message
+    assert error.hint
+
+
+def test_a_client_reports_why_its_large_request_was_not_taken(path):
+    async def run():
+        async with serving(path, strict(request_bytes=1 << 20)):
+            return await asyncio.to_thread(send)
+
+    def send():
+        with contextlib.closing(DoorTransport(path)) as transport:
+            with pytest.raises(CraneError) as refused:
+                list(transport.pipeline("Who", [b"me", bytes(1 << 23), b"you"]))
+            return refused.value.code
+
+    assert asyncio.run(asyncio.wait_for(run(), 30)) is ErrorCode.LIMIT_EXCEEDED
+
+
+def test_root_and_the_daemons_own_user_may_have_more():
+    quota = Quota(connections=1, request_bytes=100_000, trusted=(7,))
+    for _ in range(3):
+        quota.connect(7)
+    quota.connect(8)
+    with pytest.raises(CraneError):
+        quota.connect(8)
+    with contextlib.ExitStack() as held:
+        for uid, size in ((7, 200_000), (8, 100_000), (9, 100_000)):
+            held.enter_context(quota.request(uid, size))
+        with pytest.raises(CraneError):
+            held.enter_context(quota.request(8, 65_537))
+    quota.disconnect(8)
+    quota.connect(8)

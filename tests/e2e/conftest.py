@@ -158,13 +158,13 @@ nodes = ["ALL"]
         )
 
     @asynccontextmanager
-    async def daemon(self, held=False, projector=False):
-        """A controller in this process, without a planner."""
+    async def daemon(self, held=False, projector=False, planner=None):
+        """A controller in this process; `planner` makes one, without it nothing is planned."""
         store = open_store(f"{self.path}/state")
         state = recover(store)
         store = HeldStore(store) if held else store
         config = load(str(self.config_file))
-        daemon = Daemon(Options(str(self.config_file), config, None, projector), store, state)
+        daemon = Daemon(Options(str(self.config_file), config, planner, projector), store, state)
         try:
             await daemon.start()
             yield daemon
@@ -233,14 +233,15 @@ def spawn(site):
 class AgentPeer:
     """The agent's side of a session, speaking the protocol and nothing else."""
 
-    def __init__(self, port, key, node="n1", boot="boot-1"):
+    def __init__(self, port, key, node="n1", boot="boot-1", spool="s", host="h"):
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         self.call = self.channel.stream_stream(
             "/crane.v1.Agents/Session",
             agent_pb2.Sealed.SerializeToString,
             agent_pb2.Sealed.FromString,
         )()
-        self.key, self.node, self.boot = key, node, boot
+        self.key, self.node = key, node
+        self.boot, self.spool, self.host = boot, spool, host
         self.clock = 0
         self._ahead = []
 
@@ -262,7 +263,8 @@ class AgentPeer:
             address="127.0.0.1",
             incarnation="i",
             boot_id=self.boot,
-            spool_id="s",
+            spool_id=self.spool,
+            host_id=self.host,
             inventory=Inventory(cpus=4000, memory=4096, devices=(), cgroup="none"),
             running=tuple(running),
         )

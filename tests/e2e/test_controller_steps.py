@@ -16,6 +16,7 @@ from crane.states import StepState
 from crane.v1 import agent_pb2
 from crane.v1 import control_pb2 as pb
 from crane.v1 import types_pb2 as types
+from cranectld.core.commands import JobChanges, SelectedId, Selector, UpdateJobs
 from cranectld.core.events import StepCreated, StepsEnded
 from cranectld.core.identity import Principal
 from cranectld.core.packs import live_packs
@@ -42,6 +43,12 @@ async def run_job(daemon, kit, **more):
     job_id = pb.SubmitJobsReply.FromString(body).results[0].job_id
     assert await daemon.loop.submit(kit.start(job_id)) == 1
     return job_id
+
+
+async def shorten(daemon, job_id):
+    """Change the job's limit: every registration of its node is answered with it from now on."""
+    job = Selector(ids=(SelectedId(job_id),))
+    await daemon.loop.submit(UpdateJobs(ALICE, job, JobChanges(time_limit=50)))
 
 
 async def ask(peer, job_id, number=1, **fields):
@@ -160,6 +167,7 @@ def test_a_restarted_controller_sends_the_content_again_until_the_step_has_ended
             await peer.hello()
             job_id = await run_job(daemon, kit)
             await create(peer, job_id, environment=b"A=1")
+            await shorten(daemon, job_id)
             return job_id
 
     async def again(job_id, running, end):
@@ -222,7 +230,9 @@ def test_a_kill_while_a_step_is_made_leaves_all_of_it_or_nothing(site, kit, spaw
     async def prepare():
         async with site.daemon() as daemon, agent(site, kit, daemon.port) as peer:
             await peer.hello()
-            return await run_job(daemon, kit)
+            job_id = await run_job(daemon, kit)
+            await shorten(daemon, job_id)
+            return job_id
 
     async def make(port, job_id):
         async with agent(site, kit, port) as peer:

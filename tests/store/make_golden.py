@@ -1,8 +1,9 @@
 """Makes a golden log of the present format: `python tests/store/make_golden.py NAME`.
 
-Golden logs are made once per version of the format and then kept: every later version must read and
-fold them to the same result (test_golden_logs.py). The history is fixed, so that making the same
-version's again gives the same bytes. It has at least one event of every kind.
+Golden logs are frozen: one that exists is never made again, for it stands for logs that somebody
+has. Every later version must read and fold it to the same result (test_golden_logs.py). When the
+history below gains an event or a field, it is written under a further name: v1, v1-2, v1-3, ... for
+additions to format 1, v2 for the next format. It has at least one event of every kind.
 
 A file is a sequence of frames: length (u32), crc32 (u32), body of a log row, little endian. Beside it
 lies what the fold must come to, as JSON.
@@ -297,10 +298,11 @@ def outcome(batches: list[list[ev.Logged]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the golden log of this name, and what it must come to."""
+    """Write the golden log of this name, and what it must come to. Never over one that exists."""
     name = sys.argv[1]
     batches = history()
-    (FOLDER / f"{name}.crlog").write_bytes(pack(batches))
+    with open(FOLDER / f"{name}.crlog", "xb") as file:
+        file.write(pack(batches))
     text = json.dumps(outcome(batches), indent=1, sort_keys=True)
     (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 

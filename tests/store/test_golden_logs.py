@@ -32,8 +32,19 @@ def test_a_golden_log_folds_to_what_it_did_when_it_was_made(path: Path) -> None:
     assert json.loads(json.dumps(make.outcome(make.unpack(path.read_bytes())))) == expected
 
 
-def test_the_present_format_has_a_golden_log() -> None:
-    assert f"v{FORMAT}" in {path.stem for path in GOLDEN}
+def newest() -> Path:
+    """The last addition to the present format: v1, then v1-2, v1-3, ..."""
+    mine = [path for path in GOLDEN if path.stem.partition("-")[0] == f"v{FORMAT}"]
+    assert mine, "the present format has a golden log"
+    return max(mine, key=lambda path: int(path.stem.partition("-")[2] or 1))
+
+
+def test_a_golden_log_is_never_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["make_golden.py", newest().stem])
+    before = newest().read_bytes()
+    with pytest.raises(FileExistsError):
+        maker().main()
+    assert newest().read_bytes() == before
 
 
 def test_a_golden_log_has_every_kind_of_event() -> None:
@@ -43,4 +54,4 @@ def test_a_golden_log_has_every_kind_of_event() -> None:
 
 def test_the_newest_golden_log_reads_as_the_history_it_was_made_from() -> None:
     make = maker()
-    assert make.unpack((HERE / "golden" / f"v{FORMAT}.crlog").read_bytes()) == make.history()
+    assert make.unpack(newest().read_bytes()) == make.history()

@@ -820,14 +820,14 @@ class StepRequest(google.protobuf.message.Message):
     NODELIST_FIELD_NUMBER: builtins.int
     EXCLUDE_FIELD_NUMBER: builtins.int
     NAME_FIELD_NUMBER: builtins.int
-    ARGV_FIELD_NUMBER: builtins.int
-    ENVIRONMENT_FIELD_NUMBER: builtins.int
     WORK_DIR_FIELD_NUMBER: builtins.int
     ENDPOINT_FIELD_NUMBER: builtins.int
     TICKET_FIELD_NUMBER: builtins.int
     RENDEZVOUS_FIELD_NUMBER: builtins.int
     OVERLAP_FIELD_NUMBER: builtins.int
     STDIN_MODE_FIELD_NUMBER: builtins.int
+    ARGV_FIELD_NUMBER: builtins.int
+    ENVIRONMENT_FIELD_NUMBER: builtins.int
     ntasks: builtins.int
     min_nodes: builtins.int
     ntasks_per_node: builtins.int
@@ -858,14 +858,14 @@ class StepRequest(google.protobuf.message.Message):
         nodelist: collections.abc.Iterable[builtins.str] | None = ...,
         exclude: collections.abc.Iterable[builtins.str] | None = ...,
         name: builtins.str = ...,
-        argv: global___BlobRef | None = ...,
-        environment: global___BlobRef | None = ...,
         work_dir: builtins.str = ...,
         endpoint: builtins.str = ...,
         ticket: builtins.bytes = ...,
         rendezvous: builtins.str = ...,
         overlap: builtins.bool = ...,
         stdin_mode: builtins.str = ...,
+        argv: global___BlobRef | None = ...,
+        environment: global___BlobRef | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["argv", b"argv", "environment", b"environment"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["argv", b"argv", "cpus_per_task", b"cpus_per_task", "endpoint", b"endpoint", "environment", b"environment", "exclude", b"exclude", "min_nodes", b"min_nodes", "name", b"name", "nodelist", b"nodelist", "ntasks", b"ntasks", "ntasks_per_node", b"ntasks_per_node", "overlap", b"overlap", "rendezvous", b"rendezvous", "stdin_mode", b"stdin_mode", "ticket", b"ticket", "work_dir", b"work_dir"]) -> None: ...
@@ -1282,6 +1282,7 @@ class Registration(google.protobuf.message.Message):
     INVENTORY_FIELD_NUMBER: builtins.int
     RUNNING_FIELD_NUMBER: builtins.int
     HELD_LEASE_FIELD_NUMBER: builtins.int
+    HOST_ID_FIELD_NUMBER: builtins.int
     node: builtins.str
     address: builtins.str
     incarnation: builtins.str
@@ -1289,6 +1290,8 @@ class Registration(google.protobuf.message.Message):
     spool_id: builtins.str
     held_lease: builtins.float
     """s; 0: not known"""
+    host_id: builtins.str
+    """empty: not known"""
     @property
     def inventory(self) -> global___Inventory: ...
     @property
@@ -1304,9 +1307,10 @@ class Registration(google.protobuf.message.Message):
         inventory: global___Inventory | None = ...,
         running: collections.abc.Iterable[global___StepKey] | None = ...,
         held_lease: builtins.float = ...,
+        host_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["inventory", b"inventory"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "held_lease", b"held_lease", "incarnation", b"incarnation", "inventory", b"inventory", "node", b"node", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "boot_id", b"boot_id", "held_lease", b"held_lease", "host_id", b"host_id", "incarnation", b"incarnation", "inventory", b"inventory", "node", b"node", "running", b"running", "spool_id", b"spool_id"]) -> None: ...
 
 global___Registration = Registration
 
@@ -2255,6 +2259,7 @@ class Node(google.protobuf.message.Message):
     LEASE_FIELD_NUMBER: builtins.int
     KILL_GRACE_FIELD_NUMBER: builtins.int
     KILLS_FIELD_NUMBER: builtins.int
+    HOST_ID_FIELD_NUMBER: builtins.int
     state: builtins.int
     """NodeState"""
     drain: builtins.bool
@@ -2286,6 +2291,8 @@ class Node(google.protobuf.message.Message):
     kill_grace: builtins.int
     """seconds"""
     kills: builtins.bool
+    host_id: builtins.str
+    """empty: not known"""
     @property
     def config(self) -> global___NodeConfig: ...
     @property
@@ -2325,9 +2332,10 @@ class Node(google.protobuf.message.Message):
         lease: builtins.float = ...,
         kill_grace: builtins.int = ...,
         kills: builtins.bool = ...,
+        host_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config", "inventory", b"inventory"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["address", b"address", "answering", b"answering", "boot_id", b"boot_id", "config", b"config", "cpus", b"cpus", "cpus_used", b"cpus_used", "drain", b"drain", "exclusive", b"exclusive", "held_down", b"held_down", "incarnation", b"incarnation", "inventory", b"inventory", "jobs", b"jobs", "kill_grace", b"kill_grace", "kills", b"kills", "last_heard", b"last_heard", "lease", b"lease", "memory", b"memory", "memory_used", b"memory_used", "partitions", b"partitions", "reason", b"reason", "reason_by", b"reason_by", "reason_time", b"reason_time", "registered_time", b"registered_time", "slots_used", b"slots_used", "spool_id", b"spool_id", "state", b"state"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["address", b"address", "answering", b"answering", "boot_id", b"boot_id", "config", b"config", "cpus", b"cpus", "cpus_used", b"cpus_used", "drain", b"drain", "exclusive", b"exclusive", "held_down", b"held_down", "host_id", b"host_id", "incarnation", b"incarnation", "inventory", b"inventory", "jobs", b"jobs", "kill_grace", b"kill_grace", "kills", b"kills", "last_heard", b"last_heard", "lease", b"lease", "memory", b"memory", "memory_used", b"memory_used", "partitions", b"partitions", "reason", b"reason", "reason_by", b"reason_by", "reason_time", b"reason_time", "registered_time", b"registered_time", "slots_used", b"slots_used", "spool_id", b"spool_id", "state", b"state"]) -> None: ...
 
 global___Node = Node
 
@@ -2501,6 +2509,7 @@ class Run(google.protobuf.message.Message):
     BATCH_END_FIELD_NUMBER: builtins.int
     CPU_US_FIELD_NUMBER: builtins.int
     MEMORY_PEAK_FIELD_NUMBER: builtins.int
+    LIMIT_CHANGED_FIELD_NUMBER: builtins.int
     attempt: builtins.int
     start_time: builtins.int
     """ns"""
@@ -2511,6 +2520,7 @@ class Run(google.protobuf.message.Message):
     cpu_us: builtins.int
     memory_peak: builtins.int
     """bytes"""
+    limit_changed: builtins.bool
     @property
     def shares(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NodeShare]: ...
     @property
@@ -2539,9 +2549,10 @@ class Run(google.protobuf.message.Message):
         batch_end: global___Run.BatchEnd | None = ...,
         cpu_us: builtins.int = ...,
         memory_peak: builtins.int = ...,
+        limit_changed: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["batch_end", b"batch_end", "ending", b"ending"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "batch_end", b"batch_end", "cpu_us", b"cpu_us", "end_limit", b"end_limit", "ending", b"ending", "fences", b"fences", "holding", b"holding", "memory_peak", b"memory_peak", "next_step", b"next_step", "partition", b"partition", "shares", b"shares", "start_time", b"start_time", "steps", b"steps"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "batch_end", b"batch_end", "cpu_us", b"cpu_us", "end_limit", b"end_limit", "ending", b"ending", "fences", b"fences", "holding", b"holding", "limit_changed", b"limit_changed", "memory_peak", b"memory_peak", "next_step", b"next_step", "partition", b"partition", "shares", b"shares", "start_time", b"start_time", "steps", b"steps"]) -> None: ...
 
 global___Run = Run
 

@@ -20,6 +20,7 @@ from cranectld.core.commands import (
 from cranectld.core.decide.closing import Closing
 from cranectld.core.decide.decision import NOTHING, Decision
 from cranectld.core.decide.fences import fence_after
+from cranectld.core.decide.hosts import check_host, is_same_agent
 from cranectld.core.decide.rights import need_operator
 from cranectld.core.events import Event, NodeChanged, NodeLost, NodeRegistered
 from cranectld.core.outcome import node_failure
@@ -38,7 +39,7 @@ _NEED_REASON = (NodeAction.DRAIN, NodeAction.DOWN, NodeAction.FAIL)
 
 
 def register_node(state: State, command: RegisterNode, _now: int) -> Decision:
-    """RegisterNode. Reply: None; UNKNOWN_NODE.
+    """RegisterNode. Reply: None; UNKNOWN_NODE, CONFLICT (`check_host`).
 
     Attempts that cannot be alive there any more end first, so that what is left when the node is up
     are those to adopt or to launch again.
@@ -51,16 +52,17 @@ def register_node(state: State, command: RegisterNode, _now: int) -> Decision:
             f"node {given.node} is not in the configuration",
             "add it under [[nodes]] and run: ccontrol reconfigure",
         )
+    check_host(node, given)
     closing = Closing(state)
-    same_host = (node.boot_id, node.spool_id) == (given.boot_id, given.spool_id)
+    same_agent = is_same_agent(node, given)
     listed = dict.fromkeys(given.running)
     for job_id in node.jobs:
         job = state.jobs[job_id]
         run = job.run
         assert run is not None
-        if not same_host or _has_lost_step(job, run, given.node, listed):
+        if not same_agent or _has_lost_step(job, run, given.node, listed):
             closing.lose(job, run, given.node)
-    event = _registered(node, given, same_host=same_host)
+    event = _registered(node, given, same_agent=same_agent)
     return Decision((*closing.events(), event))
 
 
@@ -74,7 +76,7 @@ def _has_lost_step(job: Job, run: Run, node: str, listed: dict[StepKey, None]) -
     )
 
 
-def _registered(node: Node, given: Registration, *, same_host: bool) -> NodeRegistered:
+def _registered(node: Node, given: Registration, *, same_agent: bool) -> NodeRegistered:
     """The event, with what the node's capacity is from now on."""
     config, found = node.config, given.inventory
     problems = list(found.problems)
@@ -89,7 +91,7 @@ def _registered(node: Node, given: Registration, *, same_host: bool) -> NodeRegi
                 f"{':'.join(filter(None, key))}: {counts[key]} found, {count} configured"
             )
     cpus, memory = config.cpus or found.cpus, config.memory or found.memory
-    if same_host and (cpus < node.cpus_used or memory < node.memory_used):
+    if same_agent and (cpus < node.cpus_used or memory < node.memory_used):
         problems.append("less is there than its jobs hold")
         cpus, memory = max(cpus, node.cpus_used), max(memory, node.memory_used)
     return NodeRegistered(given, cpus, memory, "; ".join(problems)[:MAX_REASON])

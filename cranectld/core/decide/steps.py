@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crane.errors import did_you_mean
 from crane.jobspec import BATCH_STEP, NO_BLOB
 from crane.session import NodeShare, StepKey, StepLayout, StepRequest
 from crane.states import StepState
@@ -15,14 +16,18 @@ from cranectld.core.state import Job, Run, State
 MAX_STEPS = 40_000
 """Steps of one attempt (Slurm's MaxStepCount)."""
 MAX_TASKS = 1 << 20
-MAX_NAMED = 1 << 16
+MAX_TICKET = 256
+"""Characters; crun's have 32."""
+MAX_NAME = 64
+"""Characters of an unknown node's name that are repeated to who gave it."""
 
 
 def create_step(state: State, command: CreateStep, _now: int) -> Decision:
     """CreateStep. Reply: StepGranted. CONFLICT: the CPUs are busy with other steps, try again."""
     job, run = _running_job(state, command)
     request = command.request
-    _check_form(request)
+    check_form(request)
+    _check_nodes(state, request)
     if run.next_step >= MAX_STEPS:
         raise Rejected(
             Refusal.LIMIT_EXCEEDED,
@@ -53,7 +58,8 @@ def _running_job(state: State, command: CreateStep) -> tuple[Job, Run]:
     return job, run
 
 
-def _check_form(request: StepRequest) -> None:
+def check_form(request: StepRequest) -> None:
+    """What passes can be made into an order to launch. Raises Rejected (BAD_REQUEST)."""
     counts = (request.ntasks, request.min_nodes, request.ntasks_per_node, request.cpus_per_task)
     if any(not 0 <= count <= MAX_TASKS for count in counts):
         raise _bad(f"numbers of tasks, nodes and CPUs must be 0 to {MAX_TASKS}")
@@ -62,10 +68,42 @@ def _check_form(request: StepRequest) -> None:
     texts = (request.name, request.work_dir, request.endpoint, request.rendezvous)
     if max(map(len, (*texts, request.stdin_mode, request.ticket))) > MAX_TEXT:
         raise _bad(f"a text of the step is longer than {MAX_TEXT} characters")
-    if len(request.nodelist) + len(request.exclude) > MAX_NAMED:
-        raise _bad(f"more than {MAX_NAMED} nodes are named")
     if any("\0" in text for text in texts):
         raise _bad("a text of the step contains a NUL character", "remove it")
+    if len(request.ticket) > MAX_TICKET or any(not 33 <= byte <= 126 for byte in request.ticket):
+        raise _bad(f"the ticket is not at most {MAX_TICKET} printable ASCII characters")
+    if not _known_stdin(request.stdin_mode):
+        raise _bad("standard input goes to `all`, `none` or a rank", "see crun --help on --input")
+
+
+def _known_stdin(mode: str) -> bool:
+    """`all` (also: empty), `none`, or a rank; other scripts' digits are digits to `str` as well."""
+    rank = mode.isascii() and mode.isdigit() and len(mode) <= len(str(MAX_TASKS))
+    return rank or mode in {"", "all", "none"}
+
+
+def _check_nodes(state: State, request: StepRequest) -> None:
+    """Nodes named: each exists and is named once, as when a job is submitted.
+
+    So there are no more than the cluster has, and no name is longer than one of its nodes'.
+    """
+    named = (*request.nodelist, *request.exclude)
+    for names in (request.nodelist, request.exclude):
+        if len(dict.fromkeys(names)) < len(names):
+            raise _bad("nodes are named more than once", "name each node once")
+    if len(named) > 2 * len(state.nodes):
+        raise Rejected(
+            Refusal.LIMIT_EXCEEDED,
+            f"{len(named)} nodes are named, the cluster has {len(state.nodes)}",
+            "name each node once",
+        )
+    for name in named:
+        if name not in state.nodes:
+            raise Rejected(
+                Refusal.UNKNOWN_NODE,
+                f"there is no node {name[:MAX_NAME]}",
+                did_you_mean(name[:MAX_NAME], state.nodes) or "cinfo -N lists the nodes",
+            )
 
 
 def _bad(message: str, hint: str = "") -> Rejected:
