@@ -40,6 +40,8 @@ def remove_tree(name: str, parent: int) -> None:
     try:
         for child in subdirectories(directory):
             remove_tree(child, directory)
+    except FileNotFoundError:
+        return  # somebody else is removing it
     finally:
         os.close(directory)
     for _ in range(20):

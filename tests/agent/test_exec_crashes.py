@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import signal
 import socket
 
 import pytest
 
-from craned.exec.protocol import Cause, Exited, Key
+from craned.exec.cgroup import CgroupError, open_backend
+from craned.exec.protocol import Cause, Exited, Key, StepLimits
 
 DEADLINE = 40.0
 
@@ -207,3 +209,26 @@ def test_a_death_at_a_fail_point_loses_and_repeats_nothing(tmp_path, monkeypatch
     assert causes.count(Cause.LOST) == (0 if point == "fork" else 1)
     assert causes.count(Cause.EXIT) == 6 - causes.count(Cause.LOST)
     assert len(ran) == (5 if point == "exec" else 6)
+
+
+def test_a_group_that_its_own_shim_removes_at_this_moment_is_gone(monkeypatch):
+    base = f"crane-test-{os.getpid()}-vanishing"
+    try:
+        backend = open_backend("v1", "/sys/fs/cgroup", base)
+    except CgroupError as error:
+        pytest.skip(f"no cgroup v1 can be had on this host: {error}")
+    backend.slot("s1", StepLimits(), ())
+    there = os.open
+
+    def vanishing(path, *words, **how):
+        if path == "pids.max":
+            for group in glob.glob(f"/sys/fs/cgroup/*/{base}/s1"):
+                os.rmdir(group)
+        return there(path, *words, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", vanishing)
+        assert backend.destroy("s1")
+    backend.close()
+    backend.remove_base()
+    assert not glob.glob(f"/sys/fs/cgroup/*/{base}")
