@@ -209,10 +209,7 @@ def root_host() -> Iterator[Host]:
 
 
 class Controller:
-    """The controller's end of a session: welcomes, acknowledges, sends what the test says.
-
-    A gRPC server that speaks the protocol and has no scheduler behind it.
-    """
+    """The controller's end of a session over gRPC, sending what the test says: no scheduler behind."""
 
     def __init__(self, key: bytes) -> None:
         self.key = self.welcome_key = key
@@ -226,8 +223,7 @@ class Controller:
         self.reports: list[Any] = []
         self.forwards: list[Any] = []
         self.refused = 0
-        self.ahead = 0.0
-        """Seconds by which this host's clock is ahead of the agent's."""
+        self.ahead = 0.0  # seconds by which the controller's clock is ahead of the agent's
         self.news = threading.Condition()
         self.address = ""
         self._loop = asyncio.new_event_loop()
