@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 
 from bench.report import Report, machine
 
@@ -19,6 +21,11 @@ SCENARIOS = {
     "array.submit": ("bench.submit", "array", "an array of 1,000,000; 200,000 of its tasks run"),
     "kill.controller": ("bench.kills", "controller", "kill -9 at seeded instants under load"),
 }
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Ended from outside, a scenario still takes its cluster down."""
+    raise SystemExit(128 + number)
 
 
 def main() -> int:
@@ -38,6 +45,7 @@ def main() -> int:
     if unknown:
         print(f"bench: no scenario {unknown[0]!r}; see `python -m bench list`", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, _leave)
     print(json.dumps({"machine": machine()}) if args.json else machine(), flush=True)
     for name in names:
         module, function, _ = SCENARIOS[name]

@@ -46,8 +46,9 @@ class Timer:
         self.arguments = arguments
 
     def cancel(self) -> None:
-        """Let it not happen."""
-        self.action = None
+        """Let it not happen, and hold on to nothing until the instant is there."""
+        self.action = self.owner = None
+        self.arguments = ()
 
 
 class Clock:

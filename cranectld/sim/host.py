@@ -62,7 +62,8 @@ class FakeStep(Process):
     """A step that runs here: the shim and the user's processes as one."""
 
     __slots__ = (
-        "behaviour", "host", "key", "lease", "limit", "order", "pid", "record", "start", "stopping",
+        "behaviour", "host", "key", "lease", "limit", "look", "order", "pid", "record", "start",
+        "stopping",
     )  # fmt: skip
 
     def __init__(
@@ -84,6 +85,8 @@ class FakeStep(Process):
         """Instant (of the world) at which the user's code began; 0: not yet."""
         self.pid = 0
         self.limit: Timer | None = None
+        self.look: Timer | None = None
+        """At the lease, the next time."""
         self.stopping: EndCause | None = None
 
 
@@ -240,7 +243,7 @@ class FakeHost:
             self._stop(step, max(0, step.order.kill_grace - step.lease.passed()), EndCause.LOST)
             return
         wait = seconds(min(step.lease.wait(), 1e6)) + 1  # a float of seconds: not a moment too soon
-        self.world.clock.after(wait, self._look_at_lease, step, owner=step)
+        step.look = self.world.clock.after(wait, self._look_at_lease, step, owner=step)
 
     def forget(self, key: StepKey) -> None:
         """The controller knows the end."""
@@ -261,6 +264,9 @@ class FakeHost:
         """Nothing of the step is left: record it, then tell."""
         world = self.world
         step.alive = False
+        for timer in (step.limit, step.look):
+            if timer is not None:
+                timer.cancel()
         del self.steps[step.key]
         lasted = (world.clock.now - step.start) // 1000 if step.start else 0
         end = StepEnded(
