@@ -93,7 +93,6 @@ def cluster(*options: str) -> Iterator[Cluster]:
     """Start a cluster with `crane up OPTIONS`, and take it down and away at the end."""
     root = tempfile.mkdtemp(prefix="crane-bench-")
     _spread(root)
-    os.chmod(root, 0o711)  # jobs of other users reach the work directory
     home, work = tempfile.mkdtemp("-home", dir=root), tempfile.mkdtemp("-work", dir=root)
     try:
         run(home, "crane", "up", *options)
