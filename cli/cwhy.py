@@ -16,20 +16,23 @@ if TYPE_CHECKING:
     from crane.client.model import Explanation
 
 HELP = """\
-usage: cwhy [--json] JOB
+usage: cwhy [--sooner] [--json] JOB
 
 Say why a job waits: every condition it has to pass, how many nodes could take it, what is short,
 how many jobs are ahead of it, and when it is expected to start.
 
+      --sooner   also what would make it start sooner: a shorter time limit, fewer nodes or
+                 another partition, each tried in a scheduling pass before it is named
       --json     JSON, with stable keys
       --help, --version
 
 Examples:
   cwhy 12
   cwhy 12_3
+  cwhy --sooner 12
 """
 
-OPTIONS = (*arguments.COMMON, Option("json"))
+OPTIONS = (*arguments.COMMON, Option("json"), Option("sooner"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,13 +54,16 @@ def _main(argv: list[str]) -> int:
     from crane.client import Client
 
     with Client() as client:
-        found = client.explain(selectors[0].job_id, tasks[0][0] if tasks else -1)
+        found = client.explain(
+            selectors[0].job_id, tasks[0][0] if tasks else -1, sooner=given.flag("sooner")
+        )
     if given.flag("json"):
         from cli.output import jsonform
 
         jsonform.write("cwhy", job=jsonform.job(found.job), verdict=jsonform.explanation(found))
         return 0
-    sys.stdout.writelines(f"{line}\n" for line in _words(found))
+    lines = [*_words(found), *(_sooner(found) if given.flag("sooner") else ())]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     return 0
 
 
@@ -92,3 +98,23 @@ def _words(found: Explanation) -> Iterator[str]:
     else:
         yield "  no scheduling pass has looked at it yet"
     yield f"  expected start: {when(found.planned_start, 'unknown')}"
+
+
+def _sooner(found: Explanation) -> Iterator[str]:
+    from cli.output.times import limit, when
+    from crane.states import JobState
+
+    if found.job.state is not JobState.PENDING:
+        return
+    if not found.sooner_known:
+        yield "  what would make it start sooner could not be found out: the planner did not answer"
+        return
+    if not found.remedies:
+        yield "  neither a shorter limit, nor fewer nodes, nor another partition would start it sooner"
+    for remedy in found.remedies:
+        change = f"--time={limit(remedy.time_limit)}"
+        if remedy.nodes:
+            change = f"--nodes={remedy.nodes}"
+        elif remedy.partition:
+            change = f"--partition={','.join((*found.job.spec.partitions, remedy.partition))}"
+        yield f"  sooner with {change}: by {when(remedy.start)}"

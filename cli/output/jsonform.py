@@ -211,6 +211,17 @@ def explanation(found: model.Explanation) -> dict[str, Any]:
         "jobs_ahead": found.jobs_ahead,
         "planned_start": instant(found.planned_start),
         "pass_time": instant(found.pass_time),
+        "remedies": [remedy(item) for item in found.remedies] if found.sooner_known else None,
+    }
+
+
+def remedy(found: model.Remedy) -> dict[str, Any]:
+    """A change with which the job would start sooner."""
+    return {
+        "time_limit": found.time_limit or None,
+        "nodes": found.nodes or None,
+        "partition": found.partition or None,
+        "start": instant(found.start),
     }
 
 

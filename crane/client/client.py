@@ -197,9 +197,9 @@ class Client:
         for reply in pages:
             yield from decode.jobs(reply.jobs)
 
-    def explain(self, job: int, task: int = -1) -> model.Explanation:
+    def explain(self, job: int, task: int = -1, *, sooner: bool = False) -> model.Explanation:
         """Why a job waits."""
-        request = light.message("ExplainJobRequest")(job_id=job, task=task)
+        request = light.message("ExplainJobRequest")(job_id=job, task=task, sooner=sooner)
         return decode.explanation(self._ask("ExplainJob", request, "ExplainJobReply"))
 
     def nodes(

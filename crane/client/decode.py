@@ -61,7 +61,7 @@ _NODE = (
 _PARTITION = ("name", "default", "up", "max_time", "default_time", "max_nodes", "priority", "cpus")
 _EXPLANATION = (
     "nodes_matching", "nodes_usable", "nodes_fitting_now", "nodes_wanted", "short_of",
-    "jobs_ahead", "planned_start", "pass_time", "text",
+    "jobs_ahead", "planned_start", "pass_time", "text", "sooner_known",
 )  # fmt: skip
 _STATUS = (
     "cluster", "version", "epoch", "seq", "durable_seq", "start_time", "pid", "planner_ready",
@@ -233,6 +233,10 @@ def explanation(message: Any) -> model.Explanation:
         job=job(message.job),
         reason=reason(message.reason),
         gates=tuple(model.Gate(gate.name, gate.open, gate.text) for gate in message.gates),
+        remedies=tuple(
+            model.Remedy(found.time_limit, found.nodes, found.partition, found.start)
+            for found in message.remedies
+        ),
         **_pick(message, _EXPLANATION),
     )
 

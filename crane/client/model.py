@@ -191,6 +191,19 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Remedy:
+    """One change with which a waiting job would start at `start` (ns) or sooner, as it was planned."""
+
+    time_limit: int = 0
+    """Seconds; 0: not this."""
+    nodes: int = 0
+    """0: not this."""
+    partition: str = ""
+    """Beside its own; empty: not this."""
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a job waits: the verdict of the last scheduling pass, in numbers."""
 
@@ -207,6 +220,9 @@ class Explanation:
     pass_time: int = 0
     """0: no pass has looked at the job yet."""
     text: str = ""
+    remedies: tuple[Remedy, ...] = ()
+    sooner_known: bool = False
+    """Whether `remedies` is all there is; False: not asked, or not found out."""
 
 
 @dataclass(frozen=True, slots=True)

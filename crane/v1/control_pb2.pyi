@@ -765,16 +765,20 @@ class ExplainJobRequest(google.protobuf.message.Message):
 
     JOB_ID_FIELD_NUMBER: builtins.int
     TASK_FIELD_NUMBER: builtins.int
+    SOONER_FIELD_NUMBER: builtins.int
     job_id: builtins.int
     task: builtins.int
     """-1: none"""
+    sooner: builtins.bool
+    """also what would make it start sooner: some passes are made to find out"""
     def __init__(
         self,
         *,
         job_id: builtins.int = ...,
         task: builtins.int = ...,
+        sooner: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "task", b"task"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "sooner", b"sooner", "task", b"task"]) -> None: ...
 
 global___ExplainJobRequest = ExplainJobRequest
 
@@ -804,6 +808,34 @@ class ExplainJobReply(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["name", b"name", "open", b"open", "text", b"text"]) -> None: ...
 
+    @typing.final
+    class Remedy(google.protobuf.message.Message):
+        """A change that was planned: with it the job starts, or is promised a start."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        TIME_LIMIT_FIELD_NUMBER: builtins.int
+        NODES_FIELD_NUMBER: builtins.int
+        PARTITION_FIELD_NUMBER: builtins.int
+        START_FIELD_NUMBER: builtins.int
+        time_limit: builtins.int
+        """seconds; 0: not this"""
+        nodes: builtins.int
+        """0: not this"""
+        partition: builtins.str
+        """beside its own; empty: not this"""
+        start: builtins.int
+        """instant; the job starts then or sooner"""
+        def __init__(
+            self,
+            *,
+            time_limit: builtins.int = ...,
+            nodes: builtins.int = ...,
+            partition: builtins.str = ...,
+            start: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["nodes", b"nodes", "partition", b"partition", "start", b"start", "time_limit", b"time_limit"]) -> None: ...
+
     JOB_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     GATES_FIELD_NUMBER: builtins.int
@@ -816,6 +848,8 @@ class ExplainJobReply(google.protobuf.message.Message):
     PLANNED_START_FIELD_NUMBER: builtins.int
     PASS_TIME_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
+    REMEDIES_FIELD_NUMBER: builtins.int
+    SOONER_KNOWN_FIELD_NUMBER: builtins.int
     reason: crane.v1.types_pb2.Reason.ValueType
     nodes_matching: builtins.int
     """configured, of the right partition, features and size"""
@@ -833,10 +867,14 @@ class ExplainJobReply(google.protobuf.message.Message):
     """when the pass was made; 0: not looked at yet"""
     text: builtins.str
     """all of it in words"""
+    sooner_known: builtins.bool
+    """whether it was found out: `remedies` is all there is"""
     @property
     def job(self) -> global___JobInfo: ...
     @property
     def gates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainJobReply.Gate]: ...
+    @property
+    def remedies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainJobReply.Remedy]: ...
     def __init__(
         self,
         *,
@@ -852,9 +890,11 @@ class ExplainJobReply(google.protobuf.message.Message):
         planned_start: builtins.int = ...,
         pass_time: builtins.int = ...,
         text: builtins.str = ...,
+        remedies: collections.abc.Iterable[global___ExplainJobReply.Remedy] | None = ...,
+        sooner_known: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_start", b"planned_start", "reason", b"reason", "short_of", b"short_of", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_start", b"planned_start", "reason", b"reason", "remedies", b"remedies", "short_of", b"short_of", "sooner_known", b"sooner_known", "text", b"text"]) -> None: ...
 
 global___ExplainJobReply = ExplainJobReply
 

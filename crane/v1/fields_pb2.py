@@ -250,6 +250,7 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
     'ExplainJobRequest': (
         (1, 'job_id', 'u', '1'),
         (2, 'task', 's', '1'),
+        (3, 'sooner', 'b', '1'),
     ),
     'ExplainJobReply': (
         (1, 'job', 'JobInfo', '?'),
@@ -264,11 +265,19 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (10, 'planned_start', 'u', '1'),
         (11, 'pass_time', 'u', '1'),
         (12, 'text', 't', '1'),
+        (13, 'remedies', 'ExplainJobReply.Remedy', '*'),
+        (14, 'sooner_known', 'b', '1'),
     ),
     'ExplainJobReply.Gate': (
         (1, 'name', 't', '1'),
         (2, 'open', 'b', '1'),
         (3, 'text', 't', '1'),
+    ),
+    'ExplainJobReply.Remedy': (
+        (1, 'time_limit', 'u', '1'),
+        (2, 'nodes', 'u', '1'),
+        (3, 'partition', 't', '1'),
+        (4, 'start', 'u', '1'),
     ),
     'ListHistoryRequest': (
         (1, 'selector', 'JobSelector', '?'),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crane.dependency import format_dependency
-from crane.jobspec import Dependency
+from crane.jobspec import UNLIMITED, Dependency
 from crane.states import Reason
 from cranectld.core.eligibility import any_partition_up, startable
 from cranectld.core.feasible import bounds
@@ -92,6 +92,21 @@ def gates(state: State, job: Job, now: int) -> list[Gate]:
         text = f"{running} tasks run, {limit} may run at once" if full else ""
         found.append(Gate("limits", not full, text))
     return found
+
+
+def other_partitions(state: State, job: Job) -> tuple[str, ...]:
+    """Partitions besides its own that would take a job as it is, by name."""
+    spec = job.spec
+    nodes = bounds(spec.components[0]).low
+    return tuple(
+        name
+        for name, partition in sorted(state.partitions.items())
+        if partition.up
+        and name not in spec.partitions
+        and (partition.max_time == UNLIMITED or 0 < spec.time_limit <= partition.max_time)
+        and (not partition.max_nodes or nodes <= partition.max_nodes)
+        and (not partition.allow_accounts or spec.account in partition.allow_accounts)
+    )
 
 
 def _hold_text(job: Job) -> str:

@@ -15,7 +15,7 @@ from cranectld.core.commands import Command, Outcome, Rejected
 from cranectld.core.contact import ContactBook
 from cranectld.core.identity import Principal
 from cranectld.rpc.callers import Callers
-from cranectld.rpc.explain import explain
+from cranectld.rpc.explain import add_remedies, explain
 from cranectld.rpc.history import History
 from cranectld.rpc.listing import Listing, page_size
 from cranectld.rpc.pace import Pace
@@ -174,7 +174,10 @@ class Control:
         self, _caller: Principal, request: pb.ExplainJobRequest
     ) -> pb.ExplainJobReply:
         waiting = Waiting(self._planner, self._clock.now())
-        return await self._loop.read(lambda state: explain(state, waiting, request))
+        reply = await self._loop.read(lambda state: explain(state, waiting, request))
+        if request.sooner:
+            await add_remedies(reply, self._loop.state, self._planner)
+        return reply
 
     async def _list_history(
         self, _caller: Principal, request: pb.ListHistoryRequest

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from crane.errors import CraneError, ErrorCode
 from crane.states import JobState, Reason
 from crane.v1 import control_pb2 as pb
 from crane.v1 import types_pb2 as types
-from cranectld.core.explain import Survey, gates, sentence
+from cranectld.core.explain import Survey, gates, other_partitions, sentence
 from cranectld.core.feasible import bounds
 from cranectld.core.query import task_reason
 from cranectld.core.state import State
 from cranectld.rpc.views import JobViews
 from cranectld.rpc.waiting import Waiting
+from cranectld.shell.planning import Planning
+
+PATIENCE = 20.0
+"""Seconds for the planner to find out what would make a job start sooner."""
+_SECOND = 1_000_000_000
 
 
 def explain(state: State, waiting: Waiting, request: pb.ExplainJobRequest) -> pb.ExplainJobReply:
@@ -60,3 +67,26 @@ def explain(state: State, waiting: Waiting, request: pb.ExplainJobRequest) -> pb
         reply.gates.add(name="resources", open=free, text="" if free else why.text)
     reply.text = sentence(job, why.reason, survey)
     return reply
+
+
+async def add_remedies(reply: pb.ExplainJobReply, state: State, planner: Planning | None) -> None:
+    """Ask the planner what would make the job start sooner; without an answer nothing is added."""
+    number = reply.job.array_job_id or reply.job.job_id
+    job = state.jobs.get(number)
+    if job is None or planner is None or not planner.ready:
+        return
+    if reply.job.state != JobState.PENDING.value:
+        return
+    asked = asyncio.wrap_future(planner.sooner(number, other_partitions(state, job)))
+    try:
+        found = await asyncio.wait_for(asked, PATIENCE)
+    except (TimeoutError, asyncio.CancelledError):
+        return
+    for remedy in found:
+        reply.remedies.add(
+            time_limit=remedy.limit,
+            nodes=remedy.nodes,
+            partition=remedy.partition,
+            start=remedy.start * _SECOND,
+        )
+    reply.sooner_known = True

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, wait
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crane.errors import CraneError
@@ -34,7 +35,8 @@ from sched_core import cachedir
 from sched_core.names import Dimensions
 
 if TYPE_CHECKING:
-    from sched_core.plan import Plan
+    from sched_core.plan import Plan, Policy
+    from sched_core.remedy import Remedy
 
 log = logging.getLogger("planner")
 
@@ -64,6 +66,7 @@ class Planner:
         self._signal = threading.Condition()
         self._wanted = False
         self._closing = False
+        self._questions: deque[_Question] = deque()
         self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
         self._child: subprocess.Popen[bytes] | None = None
         self._verdicts = Verdicts(None, Dimensions(), 0)
@@ -93,10 +96,26 @@ class Planner:
             self._wanted = True
             self._signal.notify()
 
+    def sooner(self, job_id: int, partitions: tuple[str, ...]) -> Future[tuple[Remedy, ...]]:
+        """What would make a pending job start sooner, as the thread's next turn finds it.
+
+        `partitions`: those it might use besides its own. Cancelled when the planner stops.
+        """
+        question = _Question(job_id, partitions, Future())
+        with self._signal:
+            if self._closing:
+                question.answer.cancel()
+            else:
+                self._questions.append(question)
+                self._signal.notify()
+        return question.answer
+
     def close(self) -> None:
         """Stop the thread and the compiling child."""
         with self._signal:
             self._closing = True
+            while self._questions:
+                self._questions.popleft().answer.cancel()
             self._signal.notify()
         if self._child is not None:
             self._child.kill()
@@ -185,7 +204,7 @@ class Planner:
         due: float | None = 0.0
         while True:
             with self._signal:
-                while not (self._closing or self._wanted or _passed(due)):
+                while not (self._closing or self._wanted or self._questions or _passed(due)):
                     self._signal.wait(None if due is None else max(0.0, due - time.monotonic()))
                 rest = rested - time.monotonic()
                 if rest > 0:
@@ -194,6 +213,7 @@ class Planner:
                     return
                 self._wanted = False
             self._fold(tables)
+            self._answer(tables)
             begun = time.monotonic()
             plan = self._pass(tables)
             took = self.figures["planner_pass_last_s"]
@@ -205,13 +225,34 @@ class Planner:
         while self._inbox:
             tables.apply(self._inbox.popleft(), self._clock.now())
 
+    def _answer(self, tables: PlannerTables) -> None:
+        """Answer what was asked since the last turn."""
+        from sched_core.remedy import remedies  # noqa: PLC0415 - numba: see _prepare
+
+        while self._questions:
+            asked = self._questions.popleft()
+            now = self._clock.now()
+            tables.open_due(now)
+            try:
+                found = remedies(
+                    tables.tables,
+                    _policy(tables),
+                    now // 1_000_000_000,
+                    asked.job_id,
+                    asked.partitions,
+                )
+            except KeyError:
+                found = ()  # it does not wait any more
+            except Exception as error:
+                asked.answer.set_exception(error)
+                raise
+            asked.answer.set_result(found)
+
     def _pass(self, tables: PlannerTables) -> Plan:
         """One pass; waits until what it proposed is decided."""
-        from sched_core.plan import Policy, PolicyKind  # noqa: PLC0415 - numba: see _prepare
-        from sched_core.plan import plan as make_plan  # noqa: PLC0415
+        from sched_core.plan import plan as make_plan  # noqa: PLC0415 - numba: see _prepare
 
-        kind = PolicyKind.FIFO if tables.policy.policy == "fifo" else PolicyKind.EASY
-        policy = Policy(kind=kind, depth=tables.policy.depth, max_starts=MAX_STARTS)
+        policy = _policy(tables)
         now = self._clock.now()
         tables.open_due(now)
         part = tables.tables
@@ -262,6 +303,22 @@ class Planner:
         if begin:
             wait = min(wait, (begin - now) / 1e9)
         return time.monotonic() + wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What would make a job start sooner?"""
+
+    job_id: int
+    partitions: tuple[str, ...]
+    answer: Future[tuple[Remedy, ...]]
+
+
+def _policy(tables: PlannerTables) -> Policy:
+    from sched_core.plan import Policy, PolicyKind  # noqa: PLC0415 - numba: see Planner._prepare
+
+    kind = PolicyKind.FIFO if tables.policy.policy == "fifo" else PolicyKind.EASY
+    return Policy(kind=kind, depth=tables.policy.depth, max_starts=MAX_STARTS)
 
 
 def _passed(due: float | None) -> bool:

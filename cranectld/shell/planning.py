@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Protocol
 
 from cranectld.core.events import Logged
 from cranectld.shell.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from sched_core.remedy import Remedy
 
 __all__ = ["Planning", "Verdict"]
 
@@ -22,6 +26,9 @@ class Planning(Protocol):
 
     def wake(self) -> None:
         """Make a pass soon."""
+
+    def sooner(self, job_id: int, partitions: tuple[str, ...]) -> Future[tuple[Remedy, ...]]:
+        """What would make a pending job start sooner (sched_core.remedy); answered by the thread."""
 
     def close(self) -> None:
         """Stop, and wait for the thread."""

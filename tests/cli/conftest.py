@@ -240,6 +240,9 @@ def _cluster() -> dict[str, Answer]:
             pass_time=NOW, text="every node that could run it is busy",
             gates=[{"name": "dependency", "open": True},
                    {"name": "resources", "open": False, "text": "no node has 0.5 CPUs free"}],
+            remedies=[{"time_limit": 5400, "start": NOW}, {"nodes": 2, "start": NOW},
+                      {"partition": "night", "start": NOW + 600 * second}],
+            sooner_known=True,
         ),
         "GetStatus": pb.GetStatusReply(
             cluster="dev", version="0.1.0", epoch=3, seq=70, durable_seq=69, pid=42,

@@ -134,3 +134,19 @@ def test_csub_waits_and_cwait_takes_several(cluster):
     assert cluster.run(f"cwait {good} {bad}").returncode == 7
     held = cluster.submit("true", hold=True)
     assert cluster.run(f"cwait --timeout 0.2 {held}").returncode == 3
+
+
+def test_cwhy_names_what_would_start_a_job_sooner_and_it_does(cluster):
+    blocker = cluster.submit(cluster.release_file("go"), exclusive=True, time="30:00")
+    cluster.becomes(blocker, "RUNNING")
+    wide = cluster.submit("true", exclusive=True, nodes=3)
+    cluster.says(wide, "Resources")
+    behind = cluster.submit("true", time="2:00:00")
+    cluster.says(behind, "Priority")
+    assert "sooner with --nodes=2: by " in cluster.out(f"cwhy --sooner {wide}")
+    (remedy,) = cluster.client.explain(behind, sooner=True).remedies
+    assert 0 < remedy.time_limit <= 1800
+    cluster.out(f"ccontrol update JobId={behind} TimeLimit={remedy.time_limit // 60}")
+    cluster.wait(behind)
+    assert cluster.job(wide).state.name == "PENDING", "the job ahead of it still waits"
+    cluster.file("go", "")
