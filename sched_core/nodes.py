@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -98,6 +99,30 @@ class NodeTable:
         self.switch[row] = self.switch_names.number(switch) if switch else -1
         self.use[row] = NodeUse.USABLE if usable else NodeUse.UNUSABLE
         return row
+
+    def set_many(
+        self, names: Sequence[str], *, capacity: Ints, partitions: Ints, features: Ints
+    ) -> None:
+        """Add nodes not known before, usable and of weight 1, at the cost of a few calls for all.
+
+        `capacity[i, :]` by dimension; `partitions[i, :]` and `features[i, :]` are bit words over
+        the numbers that `partition_names` and `feature_names` gave.
+        """
+        first = self.rows
+        for name in names:
+            self.names.number(name)
+        assert self.rows == first + len(names), "a node is known already, or named twice"
+        self.fit_columns()
+        rows = slice(first, self.rows)
+        for column, content in (
+            (self.capacity, capacity),
+            (self.free, capacity),
+            (self.partitions, partitions),
+            (self.features, features),
+        ):
+            column[rows, : content.shape[1]] = content
+        self.weight[rows] = 1
+        self.use[rows] = NodeUse.USABLE
 
     def set_usable(self, name: str, usable: bool) -> None:
         """Let a node take jobs, or not (down, drained)."""

@@ -64,6 +64,26 @@ class RunningTable:
         self.nodes.allocations[where] += 1
         self._order = None
 
+    def add_many(self, job_ids: Sequence[int], end: Ints, nodes: Ints, amounts: Ints) -> None:
+        """Jobs of one node each started: the same as `add` one by one, at the cost of a few calls.
+
+        `end[i]` in seconds, `nodes[i]` the node's row, `amounts[i, :]` taken on it.
+        """
+        self.fit_columns(len(job_ids))
+        first, last = self._rows, self._rows + len(job_ids)
+        expected = len(self._rows_of) + len(job_ids)
+        self._rows_of.update(zip(job_ids, ([row] for row in range(first, last)), strict=True))
+        assert len(self._rows_of) == expected, "a job runs already, or is named twice"
+        self._rows = last
+        rows, width = slice(first, last), amounts.shape[1]
+        self.node[rows] = nodes
+        self.end[rows] = np.minimum(end, END_MAX)
+        self.amount[rows] = 0
+        self.amount[rows, :width] = amounts
+        np.subtract.at(self.nodes.free[:, :width], nodes, amounts)
+        np.add.at(self.nodes.allocations, nodes, 1)
+        self._order = None
+
     def remove(self, job_id: int) -> None:
         """A job ended, everywhere: all it held is free again."""
         rows = self._rows_of.pop(job_id)
