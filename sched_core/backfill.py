@@ -9,18 +9,20 @@ promised node they touch they end by then, equality allowed, or take no more tha
 beside the promise. With one partition this is the textbook's single reservation. With several,
 every partition has its head, in queue order; promises never share a node, and a head that finds
 none without one waits without a promise, as does its partition. A record that no usable node could
-host blocks nobody. What fails once for a shape fails for all later jobs of it that run as long.
+host, or that is over a limit, blocks nobody. What fails once for a shape fails for all later jobs of it that run as long.
 """
 
 from __future__ import annotations
 
 from sched_core.fit import choose, fill_amount, fill_room, gather, in_partition
 from sched_core.jit import entry, inlined
+from sched_core.limitcheck import charge, over_limit
 from sched_core.report import finish
 from sched_core.timeline import earliest, promise, sort_starts
 from sched_core.verdict import (
     ARRAY_LIMIT,
     BEGIN_TIME,
+    LIMIT,
     NOT_REACHED,
     PRIORITY,
     RESOURCES,
@@ -51,6 +53,7 @@ from sched_core.views import (
     J_COUNT,
     J_DURATION,
     J_GATE,
+    J_LIMIT,
     J_SHAPE,
     LOW,
     NO_HEAD,
@@ -76,6 +79,7 @@ from sched_core.views import (
     V_CODE,
     V_PLACED,
     V_PLANNED,
+    V_SHORT,
     WEIGHT,
     Cluster,
     Queue,
@@ -401,17 +405,26 @@ def consider(
     shape = queue.jobs[J_SHAPE, row]
     duration = queue.jobs[J_DURATION, row]
     end = now + duration
+    limit = queue.jobs[J_LIMIT, row]
     while records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
         room = timeline.rows.shape[1] - counters[ROWS] >= counters[NODES]
         if not room or counters[STARTS] >= queue.starts.shape[1] - 1:
             records[V_CODE, i] = NOT_REACHED
             return
+        if limit >= 0:
+            over = over_limit(queue, shape, limit)
+            if over >= 0:
+                records[V_CODE, i] = LIMIT
+                records[V_SHORT, i] = over - 1
+                return
         if req.shapes[FAIL_FROM, shape] <= duration or not try_start(
             cluster, req, timeline, queue, scratch, shape, row, now, end, fifo
         ):
             refuse(cluster, req, timeline, queue, scratch, i, now, fifo)
             return
         records[V_PLACED, i] += 1
+        if limit >= 0:
+            charge(queue, shape, limit)
     records[V_CODE, i] = STARTED
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sched_core.columns import Ints, resized, room
+from sched_core.limits import LimitTable
 from sched_core.shapes import ShapeTable
 
 DURATION_MAX = 1 << 40
@@ -20,10 +21,10 @@ class JobTable:
     first), `submit[j]` (order of submission: lower is first among equals), `duration[j]` (s, the
     estimate by which it is planned), `begin[j]` (s, earliest start), `gate[j]` (a `VerdictCode`
     that keeps it from starting, decided by the controller; 0: open), `count[j]` (tasks that may
-    start now). All operations are O(1) per record.
+    start now), `limit[j]` (row of `limits`; -1: none). All operations are O(1) per record.
     """
 
-    _COLUMNS = ("id", "shape", "priority", "submit", "duration", "begin", "gate", "count")
+    _COLUMNS = ("id", "shape", "priority", "submit", "duration", "begin", "gate", "count", "limit")
     id: Ints
     shape: Ints
     priority: Ints
@@ -32,9 +33,11 @@ class JobTable:
     begin: Ints
     gate: Ints
     count: Ints
+    limit: Ints
 
     def __init__(self, shapes: ShapeTable) -> None:
         self.shapes = shapes
+        self.limits = LimitTable(shapes.nodes.dims)
         self._row_of: dict[int, int] = {}
         self._spare: list[int] = []
         self._rows = 0
@@ -64,6 +67,7 @@ class JobTable:
         begin: int = 0,
         gate: int = 0,
         count: int = 1,
+        limit: int = -1,
     ) -> None:
         """Add the record of a job: `duration`, `begin` in seconds, `submit` any rising number."""
         assert job_id >= 0
@@ -76,6 +80,7 @@ class JobTable:
         self.id[row] = job_id
         self.shape[row] = shape
         self.submit[row] = submit
+        self.limit[row] = limit
         self.shapes.retain(shape)
         self._order = None
         self.update(
@@ -90,14 +95,16 @@ class JobTable:
         duration: Ints | int,
         submit: Ints,
         priority: Ints | int = 0,
+        limit: Ints | int = -1,
     ) -> None:
         """Add plain records (open, one task each) at the cost of a few numpy calls for all."""
         first, last = self._rows, self._rows + len(job_ids)
-        assert len(self._row_of.keys() & set(job_ids)) == 0
+        expected = len(self._row_of) + len(job_ids)
+        self._row_of.update(zip(job_ids, range(first, last), strict=True))
+        assert len(self._row_of) == expected, "a job waits already, or is named twice"
         self._rows = last
         self._reserve(last)
-        self._row_of.update(zip(job_ids, range(first, last), strict=True))
-        self.id[first:last] = job_ids
+        self.id[first:last] = np.fromiter(job_ids, np.int64, len(job_ids))
         self.shape[first:last] = shape
         self.submit[first:last] = submit
         self.priority[first:last] = priority
@@ -105,6 +112,7 @@ class JobTable:
         self.begin[first:last] = 0
         self.gate[first:last] = 0
         self.count[first:last] = 1
+        self.limit[first:last] = limit
         rows, users = np.unique(self.shape[first:last], return_counts=True)
         for row, times in zip(rows.tolist(), users.tolist(), strict=True):
             self.shapes.retain(row, times)
@@ -135,6 +143,10 @@ class JobTable:
         if count is not None:
             assert count >= 0
             self.count[row] = count
+
+    def set_limit(self, job_id: int, limit: int) -> None:
+        """Count a record under another row of `limits`; -1: none."""
+        self.limit[self._row_of[job_id]] = limit
 
     def set_shape(self, job_id: int, shape: int) -> None:
         """Change what a record asks for."""
@@ -170,8 +182,10 @@ class JobTable:
         """Logical content by job id, free of row numbers."""
         out: dict[int, tuple[object, ...]] = {}
         for job_id, row in self._row_of.items():
-            rest = (int(getattr(self, name)[row]) for name in self._COLUMNS[2:])
-            out[job_id] = (self.shapes.request(int(self.shape[row])), *rest)
+            rest = (int(getattr(self, name)[row]) for name in self._COLUMNS[2:-1])
+            limit = int(self.limit[row])
+            named = self.limits.names.text(limit) if limit >= 0 else ""
+            out[job_id] = (self.shapes.request(int(self.shape[row])), named, *rest)
         return out
 
     def equals(self, other: JobTable) -> bool:

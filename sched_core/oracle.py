@@ -12,6 +12,7 @@ from itertools import product
 
 from sched_core.codes import VerdictCode
 from sched_core.names import GresAmount
+from sched_core.oracle_limits import Limit, charge, exceeded
 from sched_core.request import Request
 
 Amounts = dict[str, int]
@@ -43,6 +44,7 @@ class Job:
     begin: int = 0
     gate: int = 0
     count: int = 1
+    limit: str = ""
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Outcome:
     code: dict[int, int] = field(default_factory=dict)
     planned: dict[int, int] = field(default_factory=dict)
     matching: dict[int, tuple[int, int]] = field(default_factory=dict)
+    over: dict[int, set[str]] = field(default_factory=dict)
 
 
 def vector(cpu: int, memory: int, gres: Iterable[GresAmount]) -> Amounts:
@@ -213,7 +216,15 @@ def choose(
 class Pass:
     """The twin of one pass, step by step."""
 
-    def __init__(self, nodes: dict[str, Node], held: list[Held], now: int, fifo: bool) -> None:
+    def __init__(
+        self,
+        nodes: dict[str, Node],
+        held: list[Held],
+        now: int,
+        fifo: bool,
+        limits: dict[str, Limit] | None = None,
+    ) -> None:
+        self.limits = limits or {}
         self.nodes = nodes
         self.held = sorted(held, key=lambda h: (h.end, nodes[h.node].number))
         self.placed: list[Held] = []
@@ -405,6 +416,26 @@ class Pass:
         leads = when < NEVER or (first and not fits)
         out.code[job.job_id] = VerdictCode.RESOURCES if leads else VerdictCode.PRIORITY
 
+    def demand(self, request: Request) -> Amounts:
+        """What a start counts against limits: the request, at the fewest nodes."""
+        low = request.nodes_low
+        total = {
+            key: low * amount for key, amount in need(request, 0 if request.ntasks else 1).items()
+        }
+        if request.ntasks:
+            per_node = need(request, 0)
+            for key, amount in need(request, request.ntasks).items():
+                total[key] = total.get(key, 0) + amount - per_node.get(key, 0)
+        return {"jobs": 1, **total}
+
+    def over(self, job: Job) -> bool:
+        """Whether a limit keeps the job from starting: then its verdict says which."""
+        found = exceeded(self.limits, job.limit, self.demand(job.request))
+        if found:
+            self.out.code[job.job_id] = VerdictCode.LIMIT
+            self.out.over[job.job_id] = found
+        return bool(found)
+
     def run(self, jobs: list[Job]) -> Outcome:
         """The whole pass."""
         for job in sorted(jobs, key=lambda j: (-j.priority, j.submit, j.job_id)):
@@ -417,9 +448,12 @@ class Pass:
             else:
                 self.out.code[job.job_id] = VerdictCode.STARTED
                 for _ in range(job.count):
+                    if self.over(job):
+                        break
                     if not self.start(job):
                         self.fail(job)
                         break
+                    charge(self.limits, job.limit, self.demand(job.request))
             self.out.matching[job.job_id] = self.counts(job.request)
         return self.out
 

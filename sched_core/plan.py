@@ -79,7 +79,8 @@ class Plan:
     code: Ints
     """[m] VerdictCode."""
     short: Ints
-    """[m] dimension that is short on most nodes; -1: none or not the reason."""
+    """[m] dimension that is short on most nodes (LIMIT: that the limit is on; -1: on the number of
+    jobs); -1: none or not the reason."""
     matching: Ints
     """[m] nodes that could host a part of it when empty, whatever their state."""
     usable: Ints
@@ -134,6 +135,15 @@ def _requests(shapes: ShapeTable) -> Requests:
     return views.Requests(columns, needs, shapes.parts, shapes.clauses, shapes.listed)
 
 
+def _demand(shapes: ShapeTable) -> Ints:
+    """What a start of each shape counts against limits: one job, and what it asks for at least."""
+    s, dims = shapes.rows, len(shapes.nodes.dims)
+    out = np.ones((s, 1 + dims), np.int64)
+    out[:, 1:] = shapes.node_need[:s, :dims] * shapes.low[:s, None]
+    out[:, 1:] += shapes.task_need[:s, :dims] * shapes.ntasks[:s, None]
+    return out
+
+
 def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int) -> Scratch:
     parts = len(nodes.partition_names)
     options = np.zeros((3, parts), np.int64)
@@ -176,7 +186,8 @@ def plan(
     records = np.zeros((8, len(order)), np.int64)
     records[[views.V_SHORT, views.V_PLANNED]] = -1
     start_rows = np.zeros((3, starts + 1), np.int64)
-    queue = views.Queue(order, jobs.columns, records, start_rows)
+    limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
+    queue = views.Queue(order, jobs.columns, records, start_rows, *limits)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
     fifo = int(policy.kind == PolicyKind.FIFO)
     bounds = (fifo, now, policy.depth, policy.estimate_steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sched_core.jit import inlined
 from sched_core.timeline import earliest, sort_starts
-from sched_core.verdict import PRIORITY, RESOURCES, STARTED, survey
+from sched_core.verdict import LIMIT, PRIORITY, RESOURCES, STARTED, survey
 from sched_core.views import (
     EARLIEST,
     FAIL_FROM,
@@ -84,6 +84,8 @@ def finish(
         records[V_FITTING, i] = shapes[FITTING_NOW, shape]
         if records[V_CODE, i] == STARTED:
             records[V_PLANNED, i] = now
+            continue
+        if records[V_CODE, i] == LIMIT:
             continue
         if code > 0 and (records[V_CODE, i] == RESOURCES or records[V_CODE, i] == PRIORITY):
             records[V_CODE, i] = code

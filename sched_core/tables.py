@@ -1,12 +1,13 @@
 """The tables a pass reads, kept by their owner as a fold of deltas.
 
-`Tables` bundles the four that belong together; after any history of operations they equal tables
+`Tables` bundles the five that belong together; after any history of operations they equal tables
 built anew from the resulting state (`equals`), whatever rows and bits their content landed in.
 """
 
 from __future__ import annotations
 
 from sched_core.jobs import DURATION_MAX, JobTable
+from sched_core.limits import LimitTable
 from sched_core.names import CPU, MEMORY, Dimensions, GresAmount, Names
 from sched_core.nodes import NodeTable, NodeUse
 from sched_core.request import Request
@@ -20,6 +21,7 @@ __all__ = [
     "Dimensions",
     "GresAmount",
     "JobTable",
+    "LimitTable",
     "Names",
     "NodeTable",
     "NodeUse",
@@ -31,13 +33,14 @@ __all__ = [
 
 
 class Tables:
-    """Nodes, shapes, pending records and running jobs over one set of dimensions."""
+    """Nodes, shapes, pending records, limits and running jobs over one set of dimensions."""
 
     def __init__(self) -> None:
         self.dims = Dimensions()
         self.nodes = NodeTable(self.dims)
         self.shapes = ShapeTable(self.nodes)
         self.jobs = JobTable(self.shapes)
+        self.limits = self.jobs.limits
         self.running = RunningTable(self.nodes)
 
     def equals(self, other: Tables) -> bool:
@@ -46,5 +49,6 @@ class Tables:
             self.nodes.equals(other.nodes)
             and self.shapes.equals(other.shapes)
             and self.jobs.equals(other.jobs)
+            and self.limits.equals(other.limits)
             and self.running.equals(other.running)
         )

@@ -37,6 +37,7 @@ NEVER = int(VerdictCode.NEVER)
 NOT_REACHED = int(VerdictCode.NOT_REACHED)
 BEGIN_TIME = int(VerdictCode.BEGIN_TIME)
 ARRAY_LIMIT = int(VerdictCode.ARRAY_LIMIT)
+LIMIT = int(VerdictCode.LIMIT)
 
 
 @kernel

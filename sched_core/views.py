@@ -169,6 +169,12 @@ class Queue(NamedTuple):
     """[8, m] verdicts."""
     starts: Matrix
     """[3, starts + 1]"""
+    demand: Matrix
+    """[s, 1 + R] what a start counts against limits: jobs, then amounts."""
+    limit_left: Matrix
+    """[l, 1 + R] what may still start; falls as jobs are placed."""
+    limit_chain: Matrix
+    """[2, l]: CHAIN_FIRST, CHAIN_ABOVE; -1: none."""
 
 
 J_SHAPE = 1
@@ -176,6 +182,11 @@ J_DURATION = 4
 J_BEGIN = 5
 J_GATE = 6
 J_COUNT = 7
+J_LIMIT = 8
+CHAIN_FIRST = 0
+"""From a row up, itself included, the first that bounds anything."""
+CHAIN_ABOVE = 1
+"""From such a row up, the next that does."""
 V_CODE = 0
 V_SHORT = 1
 V_MATCHING = 2

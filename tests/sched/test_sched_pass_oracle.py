@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from sched_core import oracle
 from sched_core.codes import VerdictCode
+from sched_core.oracle_limits import Limit
 from sched_core.plan import Plan, Policy, PolicyKind, feasible, plan
 from sched_core.tables import Request, Tables
 
@@ -62,6 +64,7 @@ class Situation:
         self.jobs: list[oracle.Job] = []
         for i in range(rng.randint(1, nodes)):
             self._add_node(rng, f"n{i}")
+        self.limits = self._limits(rng)
         names = list(self.twins)
         requests = [random_request(rng, [*names, "ghost"]) for _ in range(shapes)]
         self._run_something(rng, requests, rng.randint(0, 10))
@@ -120,6 +123,7 @@ class Situation:
             begin=rng.choice([0] * 9 + [NOW + 5]),
             gate=rng.choice([0] * 9 + [VerdictCode.DEPENDENCY]),
             count=rng.choice([1, 1, 1, 3, 0]),
+            limit=rng.choice(["", *self.limits]),
         )
         self.jobs.append(job)
         shape = self.tables.shapes.intern(request)
@@ -132,7 +136,30 @@ class Situation:
             begin=job.begin,
             gate=job.gate,
             count=job.count,
+            limit=self.tables.limits.names.find(job.limit),
         )
+
+    def _limits(self, rng: random.Random) -> dict[str, Limit]:
+        """A chain or two of limits, in the table and for the twin; half of the time none."""
+        out: dict[str, Limit] = {}
+        for name in ["u", "v", "account", "all"][: rng.choice([0, 0, 2, 4])]:
+            parent = {"u": "account", "v": "all", "account": "all"}.get(name, "")
+            some = {"jobs": rng.randint(0, 4), "cpu": 500 * rng.randint(1, 16), "gres/gpu:a": 1}
+            bounds = {key: n for key, n in some.items() if rng.random() < 0.4}
+            used = {"jobs": rng.randint(0, 2), "cpu": 500 * rng.randint(0, 4)}
+            self.tables.limits.set(
+                name,
+                parent=parent,
+                jobs=bounds.get("jobs", -1),
+                cpu=bounds.get("cpu", -1),
+                gres=(("gpu", "a", 1),) if "gres/gpu:a" in bounds else (),
+            )
+            self.tables.limits.set_used(name, used["jobs"], [used["cpu"]])
+            out[name] = Limit(parent, bounds, used)
+        if "account" not in out:
+            for limit in out.values():
+                limit.parent = ""
+        return out
 
     def plan(self, kind: PolicyKind) -> Plan:
         t = self.tables
@@ -143,7 +170,8 @@ class Situation:
             name: oracle.Node(**{**vars(twin), "free": dict(twin.free)})
             for name, twin in self.twins.items()
         }
-        twin = oracle.Pass(twins, self.held, self.now, kind == PolicyKind.FIFO)
+        limits = {name: replace(own, used=dict(own.used)) for name, own in self.limits.items()}
+        twin = oracle.Pass(twins, self.held, self.now, kind == PolicyKind.FIFO, limits)
         twin.run(self.jobs)
         return twin
 
@@ -189,6 +217,10 @@ def test_a_pass_equals_its_oracle_start_by_start(seed: int, kind: PolicyKind) ->
     for i, job_id in enumerate(made.job.tolist()):
         assert VerdictCode(int(made.code[i])) == twin.out.code[job_id]
         assert (made.matching[i], made.usable[i]) == twin.out.matching[job_id]
+        if job_id in twin.out.over:
+            short = int(made.short[i])
+            name = situation.tables.dims.name(short) if short >= 0 else "jobs"
+            assert name in twin.out.over[job_id]
         if job_id in twin.out.planned:
             assert made.planned[i] == twin.out.planned[job_id]
 
