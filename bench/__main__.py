@@ -8,9 +8,13 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 
 from bench.report import Report, machine
+
+CORE = "core."
+"""Scenarios that start with this plan a workload, and take the options for one."""
 
 SCENARIOS = {
     "e2e.throughput": ("bench.e2e", "throughput", "2,000 jobs of their own through four agents"),
@@ -20,6 +24,15 @@ SCENARIOS = {
     "submit.batch": ("bench.submit", "batch", "100,000 separately described jobs"),
     "array.submit": ("bench.submit", "array", "an array of 1,000,000; 200,000 of its tasks run"),
     "kill.controller": ("bench.kills", "controller", "kill -9 at seeded instants under load"),
+    "core.drain": ("bench.core", "drain", "10,000 idle nodes, 1,000,000 one-node jobs: one pass"),
+    "core.easy": ("bench.core", "easy", "the same nodes full, 100,000 jobs pending: an EASY pass"),
+    "core.incremental": (
+        "bench.core",
+        "incremental",
+        "20 jobs end one by one: the pass after each",
+    ),
+    "core.scale": ("bench.core", "scale", "100,000 nodes, 500,000 running, 2,000,000 pending"),
+    "core.growth": ("bench.core", "growth", "a pass as nodes and jobs grow from 1 to 16 times"),
 }
 
 
@@ -35,6 +48,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object per metric and run")
     parser.add_argument("--runs", type=int, default=1, help="how often (default 1)")
     parser.add_argument("--jobs", type=int, default=0, help="jobs or tasks instead of the usual")
+    parser.add_argument("--workload", type=Path, help="core.*: plan this archive (.npz)")
+    parser.add_argument("--plan", type=Path, help="core.*: write the plan and verdicts (.npz)")
     args = parser.parse_args()
     if args.scenario == "list":
         for name, (_, _, text) in SCENARIOS.items():
@@ -45,13 +60,18 @@ def main() -> int:
     if unknown:
         print(f"bench: no scenario {unknown[0]!r}; see `python -m bench list`", file=sys.stderr)
         return 2
+    files = {"workload": args.workload, "path": args.plan}
+    if any(files.values()) and not all(name.startswith(CORE) for name in names):
+        print("bench: --workload and --plan are for the scenarios core.*", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, _leave)
     print(json.dumps({"machine": machine()}) if args.json else machine(), flush=True)
     for name in names:
         module, function, _ = SCENARIOS[name]
-        run: Callable[[Report, int], None] = getattr(import_module(module), function)
+        run: Callable[..., None] = getattr(import_module(module), function)
+        rest = files if name.startswith(CORE) else {}
         for number in range(args.runs):
-            run(Report(name, args.json, {"run": number + 1}), args.jobs)
+            run(Report(name, args.json, {"run": number + 1}), args.jobs, **rest)
     return 0
 
 
