@@ -23,7 +23,7 @@ def cache_is_warm(root: str | os.PathLike[str] | None = None) -> bool:
 
 
 def warmup(root: str | os.PathLike[str] | None = None) -> float:
-    """Compile, or load from the cache under `root`, every kernel of `plan`; gives the seconds.
+    """Compile, or load from the cache under `root`, every kernel of `plan` and `pool`; gives the seconds.
 
     Only one process at a time should compile into a cache: give the work to one child, and wait
     for it. A process that has loaded kernels before stays with the cache they came from.
@@ -32,6 +32,7 @@ def warmup(root: str | os.PathLike[str] | None = None) -> float:
     directory = cachedir.use(root)
     from sched_core import jit  # noqa: PLC0415  (after the directory is chosen)
     from sched_core import plan as _plan  # noqa: F401, PLC0415  (registers the kernels)
+    from sched_core import pool as _pool  # noqa: F401, PLC0415
 
     jit.compile_kernels()
     if os.access(directory, os.W_OK) and not (directory / "complete").exists():

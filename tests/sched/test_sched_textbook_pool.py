@@ -92,7 +92,7 @@ def test_easy_on_single_processor_nodes_equals_the_textbook(jobs: list[PoolJob])
 @given(jobs=pool_jobs())
 @settings(deadline=None, max_examples=40)
 def test_fifo_equals_the_textbook(jobs: list[PoolJob]) -> None:
-    assert replay(jobs, PolicyKind.FIFO, 1)[0] == pool_schedule(jobs, PROCESSORS, "fifo")
+    assert replay(jobs, PolicyKind.FIFO, 1)[0] == pool_schedule(jobs, PROCESSORS, "fcfs")
 
 
 @given(jobs=pool_jobs(), nodes=st.sampled_from([1, 2, 8]))
