@@ -12,6 +12,8 @@ Vector = NDArray[np.int64]
 """C-contiguous, one axis; Matrix has two, Cube three. Kernels take their signatures from these."""
 Matrix = NDArray[np.int64]
 Cube = NDArray[np.int64]
+FloatMatrix = NDArray[np.float64]
+"""C-contiguous, two axes: the only floats a kernel is given."""
 
 BITS = 63
 """Bits used per word of a bit set: the sign bit stays clear, so words never mix with unsigned."""

@@ -27,6 +27,7 @@ _TYPES: dict[str, Any] = {
     "Vector": _I[::1],
     "Matrix": _I[:, ::1],
     "Cube": _I[:, :, ::1],
+    "FloatMatrix": numba.float64[:, ::1],
 }
 
 

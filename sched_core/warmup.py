@@ -12,9 +12,17 @@ import argparse
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 from sched_core import cachedir
+
+_WITH_KERNELS = (
+    "plan",
+    "pool",
+    "fairshare",
+)
+"""Modules that register the kernels; each brings those of the modules it imports."""
 
 
 def cache_is_warm(root: str | os.PathLike[str] | None = None) -> bool:
@@ -31,8 +39,9 @@ def warmup(root: str | os.PathLike[str] | None = None) -> float:
     began = time.perf_counter()
     directory = cachedir.use(root)
     from sched_core import jit  # noqa: PLC0415  (after the directory is chosen)
-    from sched_core import plan as _plan  # noqa: F401, PLC0415  (registers the kernels)
-    from sched_core import pool as _pool  # noqa: F401, PLC0415
+
+    for name in _WITH_KERNELS:
+        import_module(f"sched_core.{name}")
 
     jit.compile_kernels()
     if os.access(directory, os.W_OK) and not (directory / "complete").exists():
