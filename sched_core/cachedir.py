@@ -19,6 +19,8 @@ from pathlib import Path
 VARIABLE = "CRANE_NUMBA_CACHE"
 """Environment variable naming the directory under which caches are kept."""
 _MARKER = "complete"
+EVERYTHING = "all"
+"""The group of all kernels there are (sched_core.warmup.GROUPS)."""
 _SOURCES = Path(__file__).resolve().parent
 _frozen: list[Path] = []
 
@@ -85,16 +87,17 @@ def _check_owner(directory: Path) -> None:
             raise PermissionError(f"{place} belongs to another user or can be written by others")
 
 
-def mark_complete(directory: Path) -> None:
-    """Record that every kernel has been compiled into `directory`. Atomic; harmless if repeated."""
+def mark_complete(directory: Path, group: str = EVERYTHING) -> None:
+    """Record that a group's kernels have been compiled into `directory`. Atomic; may be repeated."""
     fd, name = tempfile.mkstemp(dir=directory)
     os.close(fd)
-    os.replace(name, directory / _MARKER)
+    os.replace(name, directory / f"{_MARKER}.{group}")
 
 
-def is_complete(root: str | os.PathLike[str] | None = None) -> bool:
-    """Whether the cache under `root` holds every kernel of exactly these sources."""
-    return (Path(root if root is not None else default_root()) / key() / _MARKER).exists()
+def is_complete(root: str | os.PathLike[str] | None = None, group: str = EVERYTHING) -> bool:
+    """Whether the cache under `root` holds a group's kernels of exactly these sources."""
+    directory = Path(root if root is not None else default_root()) / key()
+    return any((directory / f"{_MARKER}.{of}").exists() for of in (EVERYTHING, group))
 
 
 def _processor() -> str:

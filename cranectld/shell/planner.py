@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("planner")
 
+KERNELS = "pass"
+"""The group that is compiled (sched_core.warmup)."""
 REFRESH = 30.0
 """Seconds after which waiting jobs get fresh estimates, though nothing changed."""
 PAUSE_PER_START = 0.01
@@ -181,9 +183,10 @@ class Planner:
         except OSError as error:
             self._cache_dir = tempfile.mkdtemp(prefix="crane-numba-")
             log.warning("no kernels can be kept (%s); compiling into %s", error, self._cache_dir)
-        if not cachedir.is_complete(self._cache_dir):
+        if not cachedir.is_complete(self._cache_dir, KERNELS):
             log.info("compiling the scheduling kernels (once per version)")
-            command = [sys.executable, "-m", "sched_core.warmup", "--cache-dir", self._cache_dir]
+            command = [sys.executable, "-m", "sched_core.warmup", "--group", KERNELS]
+            command += ["--cache-dir", self._cache_dir]
             self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
             status = self._child.wait()
             self._child = None
@@ -193,7 +196,7 @@ class Planner:
                 log.warning("compiling in a child failed (status %d); compiling here", status)
         from sched_core.warmup import warmup  # noqa: PLC0415 - imports numba, off the start-up path
 
-        warmup(self._cache_dir)
+        warmup(self._cache_dir, KERNELS)
         self.figures["planner_warmup_s"] = time.monotonic() - begun
         self.ready = True
         return not self._closing
