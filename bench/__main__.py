@@ -32,6 +32,7 @@ SCENARIOS = {
         "20 jobs end one by one: the pass after each",
     ),
     "core.scale": ("bench.core", "scale", "100,000 nodes, 500,000 running, 2,000,000 pending"),
+    "rpc.beside": ("bench.beside", "beside", "an RPC while passes run in the controller"),
     "core.growth": ("bench.core", "growth", "a pass as nodes and jobs grow from 1 to 16 times"),
 }
 
