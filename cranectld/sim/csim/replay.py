@@ -1,0 +1,134 @@
+"""Runs a replay beside the terminal: a thread works, without the GIL, while this one watches it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from cranectld.sim.csim.errors import CsimError
+from cranectld.sim.csim.machine import Machine
+from cranectld.sim.csim.workload import Workload
+from sched_core import cachedir
+from sched_core.columns import Ints
+
+WATCH = 0.1
+"""Seconds between two looks at the progress."""
+
+
+Progress = Callable[[int, int], None]
+"""Told from time to time how many jobs have started, and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A policy and what goes with it."""
+
+    policy: str
+    order: str = "fcfs"
+    depth: int = 0
+    clairvoyant: bool = False
+
+    def __str__(self) -> str:
+        words = [self.policy]
+        words += [self.order] if self.order != "fcfs" else []
+        words += [f"depth {self.depth}"] if self.depth else []
+        words += ["clairvoyant"] if self.clairvoyant else []
+        return ", ".join(words)
+
+
+def replay(
+    jobs: Workload, machine: Machine, scenario: Scenario, progress: Progress | None = None
+) -> Ints:
+    """Start (s) of each job. Raises CsimError for a policy that the machine does not offer.
+
+    KeyboardInterrupt ends the replay within an event and is raised on.
+    """
+    if scenario.clairvoyant:
+        jobs = replace(jobs, estimate=jobs.run)
+    work, control = _worker(jobs, machine, scenario)
+    found: list[Ints] = []
+    failed: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # noqa: BLE001  (raised again by the thread that waits)
+            failed.append(error)
+
+    thread = threading.Thread(target=target, name="csim-replay", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(WATCH)
+            if progress is not None:
+                progress(int(control[0]), len(jobs))
+    except BaseException:
+        control[1] = 1
+        thread.join()
+        raise
+    if failed:
+        raise failed[0]
+    return found[0]
+
+
+def _worker(
+    jobs: Workload, machine: Machine, scenario: Scenario
+) -> tuple[Callable[[], Ints], Ints]:
+    """What the thread does, and the cells it shares: jobs started, and stop."""
+    if machine.nodes:
+        from cranectld.sim.csim.nodes import replay_on_nodes  # noqa: PLC0415  (many more kernels)
+
+        _compile()
+        control = _control()
+        return lambda: replay_on_nodes(jobs, machine, scenario, control), control
+    from sched_core import pool  # noqa: PLC0415  (loads numba: not for `csim --help`)
+
+    _compile()
+    control = _control()
+
+    def work() -> Ints:
+        try:
+            return pool.replay(
+                jobs.submit,
+                jobs.procs,
+                jobs.estimate,
+                jobs.run,
+                processors=machine.processors,
+                policy=pool.PoolPolicy(scenario.policy),
+                order=scenario.order,
+                depth=scenario.depth,
+                control=control,
+            )
+        except ValueError as error:
+            raise CsimError(f"{scenario}: {error}") from error
+
+    return work, control
+
+
+def _control() -> Ints:
+    from sched_core.pool import new_control  # noqa: PLC0415
+
+    return new_control()
+
+
+def _compile() -> None:
+    """Compile or load the kernels imported so far; one process at a time fills their cache."""
+    from sched_core import jit  # noqa: PLC0415
+
+    with _alone():
+        jit.compile_kernels()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    directory = cachedir.use()
+    if not os.access(directory, os.W_OK):  # nothing can be kept there, so nothing be broken
+        yield
+        return
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
