@@ -23,6 +23,7 @@ SCENARIOS = {
     "cold.start": ("bench.startup", "cold", "empty caches: controller takes jobs, first job ran"),
     "submit.batch": ("bench.submit", "batch", "100,000 separately described jobs"),
     "array.submit": ("bench.submit", "array", "an array of 1,000,000; 200,000 of its tasks run"),
+    "core.priority": ("bench.core_priority", "priority", "1,000,000 jobs, 10,000 associations"),
     "kill.controller": ("bench.kills", "controller", "kill -9 at seeded instants under load"),
     "core.drain": ("bench.core", "drain", "10,000 idle nodes, 1,000,000 one-node jobs: one pass"),
     "core.easy": ("bench.core", "easy", "the same nodes full, 100,000 jobs pending: an EASY pass"),

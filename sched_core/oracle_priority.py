@@ -97,3 +97,16 @@ def decayed(rate: int, start: int, end: int, now: int, half_life: int) -> float:
     width = (end - start) / steps
     middles = (start + (i + 0.5) * width for i in range(steps))
     return sum(rate * width * math.exp2((middle - now) / half_life) for middle in middles)
+
+
+def priority(
+    weights: dict[str, int], factors: dict[str, Fraction], site: int, nice: int
+) -> dict[str, int]:
+    """Every term of a job and their sum `priority`: factors down to 2^-30, terms to integers."""
+    out = {
+        name: weight * math.floor(factors[name] * 2**30) // 2**30
+        for name, weight in weights.items()
+    }
+    out.update(site=site, nice=-nice)
+    out["priority"] = min(max(sum(out.values()), 1), 2**32 - 1)
+    return out

@@ -39,9 +39,10 @@ class ShareTable:
 
     Columns: `parent[a]` (row; -1 for the root), `shares[a]` (0 to SHARES_MAX, compared among
     siblings) and `kind[a]` (`AssociationKind`). Usage is in thousandths of whatever is charged (a
-    CPU, a billing unit) times seconds, kept as unbounded integers as of `decay.epoch`: equal
-    histories are equal whatever their order (`equals`). A running job is a *rate* from its start
-    on, so that nothing is done for it until it ends.
+    CPU, a billing unit) times seconds, kept as long integers as of `decay.epoch`: equal histories
+    are equal whatever their order (`equals`), until the epoch is moved, after 1024 half-lives (20
+    years of weeks), which rounds. A running job is a *rate* from its start on, so that nothing is
+    done for it until it ends.
     """
 
     def __init__(self, half_life: int = 7 * 86400, epoch: int = 0) -> None:
