@@ -13,8 +13,8 @@ from types import FrameType
 
 from bench.report import Report, machine
 
-CORE = "core."
-"""Scenarios that start with this plan a workload, and take the options for one."""
+PLANNERS = ("bench.core", "bench.core_conservative")
+"""Modules whose scenarios plan a workload, and take the options for one."""
 
 SCENARIOS = {
     "e2e.throughput": ("bench.e2e", "throughput", "2,000 jobs of their own through four agents"),
@@ -24,6 +24,7 @@ SCENARIOS = {
     "submit.batch": ("bench.submit", "batch", "100,000 separately described jobs"),
     "array.submit": ("bench.submit", "array", "an array of 1,000,000; 200,000 of its tasks run"),
     "core.priority": ("bench.core_priority", "priority", "1,000,000 jobs, 10,000 associations"),
+    "core.devices": ("bench.core_devices", "choices", "which devices of a node, 8 and 16 slots"),
     "kill.controller": ("bench.kills", "controller", "kill -9 at seeded instants under load"),
     "core.drain": ("bench.core", "drain", "10,000 idle nodes, 1,000,000 one-node jobs: one pass"),
     "core.easy": ("bench.core", "easy", "the same nodes full, 100,000 jobs pending: an EASY pass"),
@@ -63,15 +64,15 @@ def main() -> int:
         print(f"bench: no scenario {unknown[0]!r}; see `python -m bench list`", file=sys.stderr)
         return 2
     files = {"workload": args.workload, "path": args.plan}
-    if any(files.values()) and not all(name.startswith(CORE) for name in names):
-        print("bench: --workload and --plan are for the scenarios core.*", file=sys.stderr)
+    if any(files.values()) and not all(SCENARIOS[name][0] in PLANNERS for name in names):
+        print("bench: --workload and --plan are for scenarios that plan one", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _leave)
     print(json.dumps({"machine": machine()}) if args.json else machine(), flush=True)
     for name in names:
         module, function, _ = SCENARIOS[name]
         run: Callable[..., None] = getattr(import_module(module), function)
-        rest = files if name.startswith(CORE) else {}
+        rest = files if module in PLANNERS else {}
         for number in range(args.runs):
             run(Report(name, args.json, {"run": number + 1}), args.jobs, **rest)
     return 0
