@@ -25,6 +25,8 @@ SCENARIOS = {
     "array.submit": ("bench.submit", "array", "an array of 1,000,000; 200,000 of its tasks run"),
     "core.priority": ("bench.core_priority", "priority", "1,000,000 jobs, 10,000 associations"),
     "core.devices": ("bench.core_devices", "choices", "which devices of a node, 8 and 16 slots"),
+    "sim.easy": ("bench.sim", "easy", "replay of SDSC-SP2's 54,006 jobs, EASY on one pool"),
+    "sim.conservative": ("bench.sim", "conservative", "the same, conservative and compressing"),
     "kill.controller": ("bench.kills", "controller", "kill -9 at seeded instants under load"),
     "core.drain": ("bench.core", "drain", "10,000 idle nodes, 1,000,000 one-node jobs: one pass"),
     "core.easy": ("bench.core", "easy", "the same nodes full, 100,000 jobs pending: an EASY pass"),

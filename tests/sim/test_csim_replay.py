@@ -188,3 +188,16 @@ def test_a_terminal_sees_progress_and_can_interrupt(tmp_path: Path) -> None:
     os.close(master)
     assert b"csim: interrupted; nothing was written" in seen
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not JIT, reason="measures compiled kernels")
+def test_the_benchmarks_check_and_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    from bench import sim
+    from bench.report import Report
+
+    for scenario in (sim.easy, sim.conservative):
+        report = Report("sim")
+        scenario(report, 400)
+        assert report.values["jobs_per_s"] > 1000
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert (first["metric"], first["params"]["jobs"]) == ("wall_s", 400)
