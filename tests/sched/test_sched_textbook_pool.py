@@ -1,12 +1,15 @@
-"""One pool of processors: every start equals the textbook's, for FCFS and EASY."""
+"""One pool of processors: the general pass starts what the textbook says, for FCFS and EASY."""
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sched_core import pool
 from sched_core.oracle_pool import PoolJob, pool_schedule
 from sched_core.plan import Policy, PolicyKind, plan
+from sched_core.pool import PoolPolicy
 from sched_core.tables import Request, Tables
 
 PROCESSORS = 8
@@ -93,6 +96,18 @@ def test_easy_on_single_processor_nodes_equals_the_textbook(jobs: list[PoolJob])
 @settings(deadline=None, max_examples=40)
 def test_fifo_equals_the_textbook(jobs: list[PoolJob]) -> None:
     assert replay(jobs, PolicyKind.FIFO, 1)[0] == pool_schedule(jobs, PROCESSORS, "fcfs")
+
+
+@given(jobs=pool_jobs(), nodes=st.sampled_from([1, PROCESSORS]), fifo=st.booleans())
+@settings(deadline=None, max_examples=80)
+def test_the_general_pass_equals_the_kernels_of_a_pool(
+    jobs: list[PoolJob], nodes: int, fifo: bool
+) -> None:
+    columns = np.array([(j.submit, j.processors, j.estimate, j.runtime) for j in jobs]).T
+    policy = PoolPolicy.FCFS if fifo else PoolPolicy.EASY
+    kernel = pool.replay(*columns, processors=PROCESSORS, policy=policy)
+    kind = PolicyKind.FIFO if fifo else PolicyKind.EASY
+    assert replay(jobs, kind, nodes)[0] == kernel.tolist()
 
 
 @given(jobs=pool_jobs(), nodes=st.sampled_from([1, 2, 8]))
