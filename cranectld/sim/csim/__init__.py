@@ -1,4 +1,5 @@
 """`csim`: replays a trace through the exact policies of the core, and compares them.
 
-`trace` reads, `workload` filters, `replay` runs, `measures` sums up, `report` prints, `plot` draws.
+`trace` reads, `workload` filters, `replay` runs, `measures` sums up, `report` prints, `chart` and
+`plot` draw.
 """

@@ -16,9 +16,11 @@ import sys
 import time
 from collections.abc import Iterator
 
+from cranectld.sim.csim.chart import chart
 from cranectld.sim.csim.errors import CsimError
 from cranectld.sim.csim.machine import machine
 from cranectld.sim.csim.measures import measures
+from cranectld.sim.csim.plot import check_plot, write_plot
 from cranectld.sim.csim.replay import Progress, Scenario, replay
 from cranectld.sim.csim.report import Result, as_json, as_text, write_jobs
 from cranectld.sim.csim.trace import read_swf
@@ -71,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--depth", type=int, default=0, help="jobs a pass looks at; default 0: all")
     one.add_argument("--filter", choices=FILTERS, default="strong", help="default: strong")
     one.add_argument("--jobs", metavar="OUT.csv", help="write job_id,submit,start,end of every job")
+    one.add_argument(
+        "--plot", metavar="OUT.png|html", help="draw utilisation, queue and a Gantt chart"
+    )
     one.add_argument("--json", action="store_true", help="figures as JSON")
     return parser
 
@@ -86,12 +91,7 @@ def _policies(text: str) -> tuple[str, ...]:
 def _replay(options: argparse.Namespace) -> str:
     """Do what is asked for; gives what is to be printed."""
     policies = options.compare or (options.policy,)
-    if options.jobs and len(policies) > 1:
-        raise CsimError("--jobs is for one policy; give --policy instead of --compare")
-    if options.depth < 0:
-        raise CsimError(f"--depth {options.depth} is below 0; 0 means all jobs")
-    if options.jobs and os.path.realpath(options.jobs) == os.path.realpath(options.trace):
-        raise CsimError(f"--jobs {options.jobs} is the trace itself; name another file")
+    _check(options, policies)
     trace = read_swf(options.trace)
     where = machine(trace, options.pool, options.nodes)
     jobs = workload(trace, where.processors, options.filter)
@@ -103,7 +103,24 @@ def _replay(options: argparse.Namespace) -> str:
         results.append(Result(scenario, start, measures(jobs, start, where.processors)))
     if options.jobs:
         write_jobs(options.jobs, jobs, results[0].start)
+    if options.plot:
+        title = f"{os.path.basename(options.trace)}: {results[0].scenario}, {where}"
+        drawn = chart(title, jobs, results[0].start, where.processors)
+        write_plot(options.plot, drawn)
     return (as_json if options.json else as_text)(options.trace, jobs, where, results)
+
+
+def _check(options: argparse.Namespace, policies: tuple[str, ...]) -> None:
+    """Refuse what could only fail after a long replay."""
+    if options.depth < 0:
+        raise CsimError(f"--depth {options.depth} is below 0; 0 means all jobs")
+    for option, path in (("--jobs", options.jobs), ("--plot", options.plot)):
+        if path and len(policies) > 1:
+            raise CsimError(f"{option} is for one policy; give --policy instead of --compare")
+        if path and os.path.realpath(path) == os.path.realpath(options.trace):
+            raise CsimError(f"{option} {path} is the trace itself; name another file")
+    if options.plot:
+        check_plot(options.plot)
 
 
 @contextlib.contextmanager

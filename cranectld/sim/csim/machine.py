@@ -23,7 +23,8 @@ class Machine:
     def __str__(self) -> str:
         if not self.nodes:
             return f"one pool of {self.processors:,} processors"
-        return f"{self.nodes:,} nodes of {self.cpus:,} CPUs"
+        cpus = "1 CPU" if self.cpus == 1 else f"{self.cpus:,} CPUs"
+        return f"{self.nodes:,} nodes of {cpus} each"
 
 
 def machine(trace: Trace, pool: int | None, nodes: str | None) -> Machine:

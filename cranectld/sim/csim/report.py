@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 
-from cranectld.sim.csim.errors import CsimError
+from cranectld.sim.csim.files import whole_file
 from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.measures import Measures, Waits
 from cranectld.sim.csim.replay import Scenario
@@ -104,18 +102,6 @@ def write_jobs(path: str, jobs: Workload, start: Ints) -> None:
     end = start + jobs.run
     columns = [column.tolist() for column in (jobs.job_id, jobs.submit, start, end)]
     rows = (f"{a},{b},{c},{d}\n" for a, b, c, d in zip(*columns, strict=True))
-    write_whole(path, [f"{JOBS_HEADER}\n", *rows])
-
-
-def write_whole(path: str, lines: list[str]) -> None:
-    """Write a file so that it is whole or not there. Raises CsimError if it cannot be written."""
-    partial = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.writelines(lines)
-        os.replace(partial, path)
-    except OSError as error:
-        raise CsimError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+    with whole_file(path) as partial, open(partial, "w", encoding="ascii") as file:
+        file.write(f"{JOBS_HEADER}\n")
+        file.writelines(rows)
