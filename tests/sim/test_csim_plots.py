@@ -128,7 +128,7 @@ def test_a_picture_needs_the_extra_and_says_so(
     assert "pip install 'cranesched[plot]'" in capsys.readouterr().err
     assert main(["replay", trace, "--plot", str(tmp_path / "plot.pdf")]) == 2
     assert "neither in .png nor in .html" in capsys.readouterr().err
-    assert main(["replay", trace, "--plot", "/nonexistent/plot.html"]) == 2
+    assert main(["replay", trace, "--plot", "/nonexistent/plot.html"]) == 6
     assert "/nonexistent/plot.html: cannot be written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["log.swf"]
 

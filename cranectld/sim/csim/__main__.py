@@ -4,7 +4,8 @@
     csim replay log.swf.gz --compare fcfs,easy,easy-sjbf,conservative --pool 128
     csim replay log.swf.gz --policy easy --clairvoyant --nodes 100x1 --jobs starts.csv
 
-Exit code 0: done; 2: something is wrong with what was given, said in one line; 130: interrupted.
+Exit code 0: done; 2: the arguments or the trace are wrong, said in one line; 6: a file cannot be
+written; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.write(_replay(options))
         sys.stdout.flush()
     except CsimError as error:
-        sys.stderr.write(f"csim: {error}\n")
-        return 2
+        sys.stderr.write(f"csim: error: {error}\n")
+        return error.status
     except KeyboardInterrupt:
         sys.stderr.write("csim: interrupted; nothing was written\n")
         return 130

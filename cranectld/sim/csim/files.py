@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from cranectld.sim.csim.errors import CsimError
+from cranectld.sim.csim.errors import HOST_FAILED, CsimError
 
 
 @contextlib.contextmanager
@@ -17,7 +17,8 @@ def whole_file(path: str) -> Iterator[str]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise CsimError(f"{path}: cannot be written: {error.strerror or error}") from error
+        message = f"{path}: cannot be written: {error.strerror or error}"
+        raise CsimError(message, HOST_FAILED) from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(partial)
