@@ -8,6 +8,7 @@ import numpy as np
 
 from sched_core.columns import Ints, resized, room
 from sched_core.nodes import NodeTable
+from sched_core.terms import PreemptMode, RunningTerms
 
 END_MAX = 1 << 41
 """Seconds; ends beyond stand for "no limit" and are kept as this."""
@@ -27,6 +28,7 @@ class RunningTable:
         self._spare: list[int] = []
         self._rows = 0
         self._order: Ints | None = None
+        self.terms = RunningTerms()
         self.columns: Ints = np.full((2, 16), -1, np.int64)
         """`node` and `end` as rows of one matrix."""
         self.node: Ints = self.columns[0]
@@ -87,6 +89,7 @@ class RunningTable:
     def remove(self, job_id: int) -> None:
         """A job ended, everywhere: all it held is free again."""
         rows = self._rows_of.pop(job_id)
+        self.terms.forget(job_id, rows)
         where = self.node[rows]
         self.nodes.free[where, : self.amount.shape[1]] += self.amount[rows]
         self.nodes.allocations[where] -= 1
@@ -101,6 +104,37 @@ class RunningTable:
         """Its time limit changed: it is released at `end` (s)."""
         self.end[self._rows_of[job_id]] = min(end, END_MAX)
         self._order = None
+
+    def set_terms(
+        self,
+        job_id: int,
+        *,
+        tier: int,
+        protected_until: int = 0,
+        since: int = 0,
+        weight: int = 0,
+        mode: PreemptMode = PreemptMode.REQUEUE,
+        grace: int = 0,
+    ) -> None:
+        """Let a job be preempted for jobs of a higher `tier`, from `protected_until` (s) on.
+
+        It would lose the work of `weight` thousandths of a CPU done from `since` (s) on, its start
+        or its last checkpoint, and be given `grace` seconds to end. Never called, it is protected.
+        """
+        self.terms.set(
+            job_id,
+            self._rows_of[job_id],
+            tier=tier,
+            protected_until=protected_until,
+            since=since,
+            weight=weight,
+            mode=mode,
+            grace=grace,
+        )
+
+    def protect(self, job_id: int) -> None:
+        """Nobody may preempt a job any more (it is being preempted already, for instance)."""
+        self.terms.forget(job_id, self._rows_of[job_id])
 
     def releases(self) -> Ints:
         """Rows of all allocations by end, then node. Sorted anew only after a change."""
@@ -126,8 +160,8 @@ class RunningTable:
         }
 
     def equals(self, other: RunningTable) -> bool:
-        """Whether both tables hold the same jobs with the same allocations."""
-        return self.content() == other.content()
+        """Whether both tables hold the same jobs, allocations and terms."""
+        return self.content() == other.content() and self.terms.equals(other.terms)
 
     def fit_columns(self, more: int = 0) -> None:
         """Make every column long and wide enough for `more` rows and the dimensions known."""
