@@ -18,7 +18,7 @@ ROOT = "root"
 """Name of row 0: the account above all others."""
 SHARES_MAX = (1 << 31) - 1
 """Most shares of one association."""
-USAGE_MAX = 1 << 62
+USAGE_MAX = (1 << 62) - 1
 """Bound of what one association counts as used: thousandths x seconds."""
 _REBASE = 1024
 """Half-lives after which what is stored is moved to a later epoch: bounds the integers."""
