@@ -19,7 +19,16 @@ from sched_core import cachedir
 
 GROUPS = {
     "pass": ("plan",),
-    cachedir.EVERYTHING: ("plan", "pool", "fairshare", "priority", "gres", "fragment", "preempt"),
+    cachedir.EVERYTHING: (
+        "plan",
+        "pool",
+        "fairshare",
+        "priority",
+        "gres",
+        "fragment",
+        "preempt",
+        "topology",
+    ),
 }
 """Modules that register a group's kernels, with those of the modules they import. `pass` is what a
 controller needs before it can start a job: compiling all would keep a new one waiting."""

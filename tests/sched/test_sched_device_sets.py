@@ -188,6 +188,7 @@ def test_items_follow_one_another_and_starts_are_all_or_nothing(
         # A pair to a switch: what stays behind are whole pairs.
         ("pcie-8", "0123467", 1, [4]),
         ("pcie-8", "024567", 2, [4, 5]),
+        ("pcie-8", "012345", 2, [4, 5]),
         ("nvswitch-8", "135", 2, [1, 3]),
         ("nvswitch-8", "135", 4, SHORT),
     ],
@@ -206,6 +207,12 @@ def test_devices_of_one_numa_node_come_first_where_links_are_equal() -> None:
     assert (choice.slot.tolist(), choice.numa.tolist()) == ([4, 5, 6, 7], [0b10])
     choice = gres.choose_devices(table, "n0", "dev", "x", 5000)
     assert choice.numa.tolist() == [0b11]
+
+
+def test_the_weakest_link_counts_more_than_one_numa_node() -> None:
+    layout = Layout(weigh(4, lambda i, j: int((i, j) == (0, 3))))
+    slots = [Slot("x", p, numa=p // 2) for p in range(4)]
+    assert chosen_by_kernel(slots, layout, 2000) == [0, 3]
 
 
 def test_a_share_goes_to_the_fullest_device_that_has_it() -> None:

@@ -1,0 +1,129 @@
+"""The slow, obvious twin of placement by topology: all sets of leaves, then all sets of nodes.
+
+Imports no kernel and no table: a tree is a dict from switch to parent, "" above the roots; a node
+without a switch hangs on the switch "-".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+Candidate = tuple[int, str, int]
+"""Node row, leaf switch, tasks it can host."""
+TOO_FEW = 0
+SWITCHES = -1
+
+
+def path(parents: dict[str, str], switch: str) -> list[str]:
+    """A switch and all above it; last the top, ""."""
+    out = [switch]
+    while out[-1]:
+        out.append(parents.get(out[-1], ""))
+    return out
+
+
+def height(parents: dict[str, str], leaves: Sequence[str], switch: str) -> int:
+    """Longest way down from a switch."""
+    known = [*parents, *leaves, "-"]
+    return max(
+        (path(parents, low).index(switch) for low in known if switch in path(parents, low)),
+        default=0,
+    )
+
+
+def common(parents: dict[str, str], leaves: Sequence[str]) -> str:
+    """The lowest switch above some leaves."""
+    first = path(parents, leaves[0])
+    return next(s for s in first if all(s in path(parents, leaf) for leaf in leaves))
+
+
+def fewest_leaves(
+    parents: dict[str, str], candidates: Sequence[Candidate], size: int
+) -> tuple[int, int] | None:
+    """Fewest leaf switches of any `size` candidates, and the height of the lowest switch so."""
+    best = None
+    every = [leaf for _, leaf, _ in candidates]
+    for gang in combinations(candidates, size):
+        leaves = sorted({leaf for _, leaf, _ in gang})
+        key = (len(leaves), height(parents, every, common(parents, leaves)))
+        best = key if best is None else min(best, key)
+    return best
+
+
+def place(
+    parents: dict[str, str],
+    candidates: Sequence[Candidate],
+    *,
+    size: int = 0,
+    ntasks: int = 0,
+    each: int = 1,
+    most: int = 0,
+    adjacent: bool = False,
+) -> list[tuple[int, int]] | int:
+    """The gang as (node, tasks), or why there is none."""
+    usable = [c for c in candidates if c[2] >= max(each, 1)]
+    want = size or ntasks
+
+    def units(candidate: Candidate) -> int:
+        return 1 if size else min(candidate[2], ntasks)
+
+    by_leaf: dict[str, list[Candidate]] = {}
+    for candidate in usable:
+        by_leaf.setdefault(candidate[1], []).append(candidate)
+    have = {leaf: sum(map(units, members)) for leaf, members in by_leaf.items()}
+    ranked = sorted(by_leaf, key=lambda leaf: -have[leaf])
+    first = {leaf: usable.index(members[0]) for leaf, members in by_leaf.items()}
+    if sum(have.values()) < want:
+        return TOO_FEW
+    fewest = next(
+        count
+        for count in range(1, len(ranked) + 1)
+        if any(sum(have[leaf] for leaf in some) >= want for some in combinations(ranked, count))
+    )
+    if most and fewest > most:
+        return SWITCHES
+    offers = []
+    for switch in sorted({s for leaf in ranked for s in path(parents, leaf)}):
+        under = [leaf for leaf in ranked if switch in path(parents, leaf)]
+        whole, others = under[: fewest - 1], under[fewest - 1 :]
+        rest = want - sum(have[leaf] for leaf in whole)
+        fit = [leaf for leaf in others if have[leaf] >= rest]
+        if fit:
+            last = min(fit, key=lambda leaf: (have[leaf], first[leaf]))
+            key = (height(parents, ranked, switch), have[last] - rest, first[last])
+            offers.append((key, whole, last, rest))
+    _, whole, last, rest = min(offers)
+    gang = [candidate for leaf in whole for candidate in by_leaf[leaf]]
+    gang += members_of(by_leaf[last], rest, units, adjacent and size > 0)
+    tasks = [c[2] for c in gang]
+    if ntasks:
+        left = ntasks - len(gang)
+        for i, (_, _, fits) in enumerate(gang):
+            extra = max(min(fits - 1, left), 0)
+            tasks[i] = 1 + extra
+            left -= extra
+    return [(c[0], t) for c, t in zip(gang, tasks, strict=True)]
+
+
+def members_of(
+    members: list[Candidate], rest: int, units: object, adjacent: bool
+) -> list[Candidate]:
+    """Those of a leaf that give the rest: the shortest run that has it, or the first ones."""
+    assert callable(units)
+    if adjacent:
+        rows = sorted(members)
+        runs: list[list[Candidate]] = []
+        for candidate in rows:
+            if runs and candidate[0] == runs[-1][-1][0] + 1:
+                runs[-1].append(candidate)
+            else:
+                runs.append([candidate])
+        wide = [run for run in runs if len(run) >= rest]
+        if wide:
+            return min(wide, key=len)[:rest]
+    out: list[Candidate] = []
+    while rest > 0:
+        out.append(members[len(out)])
+        rest -= units(out[-1])
+    return out
