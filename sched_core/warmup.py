@@ -28,6 +28,7 @@ GROUPS = {
         "fragment",
         "preempt",
         "topology",
+        "placement",
     ),
 }
 """Modules that register a group's kernels, with those of the modules they import. `pass` is what a
