@@ -38,3 +38,16 @@ class VerdictCode(IntEnum):
     LIMIT = 28
     """A limit of its user, account or QoS."""
     REQUEUE_HOLD = 29
+
+
+class MoveCause(IntEnum):
+    """Why a pass could not keep the start that the last one promised a record."""
+
+    KEPT = 0
+    """It kept it, or there was none."""
+    AHEAD = 1
+    """A record that is new to the queue, or in it, goes before."""
+    NODE = 2
+    """A promised node is lost, or no longer what was asked for."""
+    RUNNING = 3
+    """Running jobs hold more there, or longer, than they said."""

@@ -12,8 +12,7 @@ cachedir.freeze()
 import numba  # noqa: E402  (it reads its environment when imported)
 
 _njit: Any = numba.njit
-_named_tuple: Any = numba.types.NamedTuple
-_uniform_tuple: Any = numba.types.NamedUniTuple
+_tuple_of: Any = numba.types.BaseTuple.from_types
 _config: Any = numba.config
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
@@ -38,11 +37,7 @@ def numba_types(annotated: Any, scope: dict[str, Any]) -> list[Any]:
     for annotation in annotated.__annotations__.values():
         name = getattr(annotation, "__forward_arg__", annotation)
         if name not in _TYPES:
-            fields = numba_types(scope[name], {})
-            if all(field == fields[0] for field in fields):  # numba tells these two kinds apart
-                _TYPES[name] = _uniform_tuple(fields[0], len(fields), scope[name])
-            else:
-                _TYPES[name] = _named_tuple(fields, scope[name])
+            _TYPES[name] = _tuple_of(numba_types(scope[name], {}), scope[name])
         types.append(_TYPES[name])
     return types
 

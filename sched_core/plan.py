@@ -6,7 +6,7 @@ kernel runs without the GIL. `plan` changes none of the tables.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy as np
 from sched_core import jit, views
 from sched_core.backfill import run_pass
 from sched_core.columns import BITS, Ints
+from sched_core.plan_conservative import Promises, Terms, heads_of, plan_queue
 from sched_core.report import LATEST
 from sched_core.tables import (
     CPU,
+    DURATION_MAX,
     MEMORY,
     JobTable,
     NodeTable,
@@ -29,10 +31,14 @@ from sched_core.views import Cluster, Queue, Requests, Scratch, Timeline
 
 
 class PolicyKind(IntEnum):
-    """How the queue is scheduled; see `sched_core.backfill`."""
+    """How the queue is scheduled; see `sched_core.backfill` and `sched_core.conservative`."""
 
     FIFO = 1
     EASY = 2
+    CONSERVATIVE = 3
+    """Compressing: what was promised by the pass before is kept or moved earlier."""
+    CONSERVATIVE_REPLAN = 4
+    """Promises are made anew in every pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,13 @@ class Policy:
     """Starts, and rows beside one per node, of one pass; a later pass continues."""
     estimate_steps: int = 2_000_000
     """Node and release visits spent on estimates (about 10 to 20 ns each) of blocked shapes."""
+    window: int = DURATION_MAX
+    """Conservative: seconds from now within which starts are promised."""
+    resolution: int = 1
+    """Conservative: starts are promised for multiples of so many seconds."""
+    visits: int = 50_000_000
+    """Conservative: searches for a window of a node (about 50 to 100 ns each) after which further
+    records are NOT_REACHED; what was promised to them stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +82,8 @@ class Plan:
     head_partition: Ints
     head_start: Ints
     """[h] planned start: under EASY a promise that no start of this plan delays; -1: unknown (it
-    hangs on a job without a limit)."""
+    hangs on a job without a limit). Conservative: heads are all records that were promised a start,
+    and `head_tasks`, `head_amount` say what of each node."""
     head_ptr: Ints
     """[h+1]"""
     head_node: Ints
@@ -95,6 +109,14 @@ class Plan:
     """[m] tasks of it that start by this plan."""
     examined: int
     """Records looked at for a start."""
+    head_tasks: Ints
+    """Tasks on each of `head_node` (conservative; else empty)."""
+    head_amount: Ints
+    """[rows, dimensions] promised there (conservative; else empty)."""
+    moved: Ints
+    """[m] seconds by which it is planned later than the last pass promised; -1: not any more."""
+    moved_cause: Ints
+    """[m] MoveCause, of a promise that could not be kept."""
 
     @property
     def starts(self) -> int:
@@ -161,10 +183,11 @@ def plan(
     running: RunningTable,
     policy: Policy,
     now: int,
+    promises: Promises | None = None,
 ) -> Plan:
     """One scheduling pass over the tables at `now` (s).
 
-    Nothing may change the tables meanwhile. The first call of a process compiles or loads the
+    `promises` are those of the last pass, which CONSERVATIVE keeps (others do not look). Nothing may change the tables meanwhile. The first call of a process compiles or loads the
     kernels unless `sched_core.warmup.warmup()` has done so.
     """
     jit.compile_kernels()
@@ -189,6 +212,20 @@ def plan(
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
     queue = views.Queue(order, jobs.columns, records, start_rows, *limits)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
+    if policy.kind >= PolicyKind.CONSERVATIVE:
+        last = promises if policy.kind == PolicyKind.CONSERVATIVE else None
+        ids = jobs.id[order]
+        terms = Terms(
+            now,
+            policy.depth,
+            policy.window,
+            policy.resolution,
+            policy.visits,
+            policy.estimate_steps,
+        )
+        held = plan_queue(cluster, requests, timeline, queue, scratch, ids, last, terms)
+        made = _plan(jobs, cluster, timeline, queue, scratch)
+        return replace(made, **heads_of(queue, held, ids))
     fifo = int(policy.kind == PolicyKind.FIFO)
     bounds = (fifo, now, policy.depth, policy.estimate_steps)
     run_pass(cluster, requests, timeline, queue, scratch, *bounds)
@@ -226,6 +263,10 @@ def _plan(
         planned=records[views.V_PLANNED],
         placed=records[views.V_PLACED],
         examined=examined,
+        head_tasks=np.empty(0, np.int64),
+        head_amount=np.empty((0, timeline.row_amount.shape[1]), np.int64),
+        moved=np.zeros(len(queue.order), np.int64),
+        moved_cause=np.zeros(len(queue.order), np.int64),
     )
 
 

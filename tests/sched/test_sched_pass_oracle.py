@@ -203,7 +203,7 @@ class Situation:
         return out
 
 
-KINDS = st.sampled_from(list(PolicyKind))
+KINDS = st.sampled_from([PolicyKind.FIFO, PolicyKind.EASY])
 
 
 @given(seed=SEEDS, kind=KINDS)

@@ -1,0 +1,338 @@
+"""Conservative backfilling on concrete nodes: a planned start for every job, in queue order.
+
+Every record gets the earliest start at which its gang fits for all its duration, beside all that
+runs (until its limit) and all that was promised before it; what is planned for now starts. Two ways
+(Feitelson and Weil 1998; Mu'alem and Feitelson 2001):
+
+Re-planning drops all promises first, so that a record may be planned later than by the last pass.
+
+Compressing takes the promises of the last pass as they are and, when something was given back since
+then, re-inserts the records one by one, each at its earliest hole, which is never later. A promise is broken only where a running job holds
+more, or longer, than was said, where a node is lost, or by a record that the last pass did not know
+and that is ahead in the queue: it is planned beside promises made to records ahead of it alone, and
+what is behind it and still fits is kept.
+"""
+
+from __future__ import annotations
+
+from sched_core.codes import MoveCause
+from sched_core.filling import try_now
+from sched_core.fit import choose
+from sched_core.holes import candidates, earliest_hole
+from sched_core.jit import entry, inlined
+from sched_core.outcome import explain, is_open, start_gang
+from sched_core.profile import build
+from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own
+from sched_core.report import LATEST, finish
+from sched_core.verdict import (
+    ARRAY_LIMIT,
+    BEGIN_TIME,
+    NOT_REACHED,
+    PRIORITY,
+    RESOURCES,
+    STARTED,
+)
+from sched_core.views import (
+    AHEAD,
+    EXAMINED,
+    FAR,
+    HIGH,
+    J_BEGIN,
+    J_COUNT,
+    J_DURATION,
+    J_GATE,
+    J_SHAPE,
+    LOW,
+    NTASKS,
+    PICK_NODE,
+    ROWS,
+    STARTS,
+    V_AHEAD,
+    V_CODE,
+    V_PLACED,
+    V_PLANNED,
+    Cluster,
+    Queue,
+    Requests,
+    Scratch,
+    Timeline,
+)
+from sched_core.views_conservative import (
+    BUDGET,
+    CLOCK,
+    COMPRESS,
+    EPOCH,
+    HELD_ROWS,
+    HORIZON,
+    LAST_HELD,
+    NOW,
+    OPTION,
+    R_END,
+    R_FIRST,
+    R_PART,
+    R_PROMISED,
+    R_SLOT,
+    R_START,
+    VISITS,
+    Profile,
+    Reservations,
+    Windows,
+)
+
+BY_AHEAD = int(MoveCause.AHEAD)
+BY_RUNNING = int(MoveCause.RUNNING)
+
+
+@inlined
+def keep_promises(
+    cluster: Cluster, req: Requests, queue: Queue, profile: Profile, held: Reservations
+) -> None:
+    """Put all promises of the last pass into the profile, in queue order, as far as they hold."""
+    records = held.records
+    state = profile.state
+    for i in range(records.shape[1]):
+        if 0 <= records[R_PROMISED, i] < FAR and is_open(queue, i, state[NOW]):
+            records[R_START, i] = max(records[R_PROMISED, i], state[NOW])
+            if admit(cluster, req, queue, profile, held, i, BY_RUNNING):
+                state[LAST_HELD] = i + 1
+
+
+@inlined
+def best_hole(
+    cluster: Cluster,
+    req: Requests,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    slot: int,
+    shape: int,
+    duration: int,
+    limit: int,
+) -> int:
+    """Earliest start of a gang over its partitions, the first of equals; FAR: none up to `limit`.
+
+    Writes OPTION; the partition chosen is the last one searched, so that `candidates` is about it.
+    """
+    parts = req.parts
+    count, best = 0, FAR
+    while count < parts.shape[1] and parts[shape, count] >= 0:
+        count += 1
+    for turn in range(count + 1 if count > 1 else 1):
+        option = turn if turn < count else profile.state[OPTION]
+        bound = limit if best == FAR else best - (turn < count)
+        if turn == count and best == FAR:
+            break
+        when = earliest_hole(
+            cluster,
+            req,
+            scratch,
+            profile,
+            windows,
+            slot + option,
+            shape,
+            parts[shape, option],
+            duration,
+            bound,
+        )
+        if when < best:
+            best = when
+            profile.state[OPTION] = option
+    return best
+
+
+@inlined
+def step(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    held: Reservations,
+    i: int,
+    mine: bool,
+) -> int:
+    """Plan one task of record `i`, whose promise (`mine`) is lifted: its start, FAR if there is none.
+
+    -1: there was no room for it in the bounds of the pass. Started or promised otherwise; FAR may
+    also mean that nothing is better than its promise. O(search + nodes of the gang x segments).
+    """
+    records = held.records
+    state = profile.state
+    counters = scratch.counters
+    shapes = req.shapes
+    row = queue.order[i]
+    shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
+    now = state[NOW]
+    limit = max(records[R_START, i] - 1, now) if mine else state[HORIZON]
+    slot = records[R_SLOT, i]
+    when = best_hole(cluster, req, scratch, profile, windows, slot, shape, duration, limit)
+    if when == FAR:
+        return FAR
+    most = shapes[HIGH, shape]
+    if when > now and shapes[NTASKS, shape] == 0:
+        most = shapes[LOW, shape]
+    found = candidates(cluster, req, windows, slot + state[OPTION], shape)
+    size = choose(cluster, req, scratch, shape, found, most)
+    at = state[HELD_ROWS]
+    if (
+        counters[STARTS] >= queue.starts.shape[1] - 1
+        or counters[ROWS] + size > timeline.rows.shape[1]
+        or at + size > held.rows.shape[1]
+        or not have_room(profile, cluster.nodes, PICK_NODE, 0, size)
+    ):
+        return -1
+    if mine:
+        own(profile, held, i, 0)
+        mark_rows(profile, held, i, True)
+        state[EPOCH] = state[CLOCK]
+    records[R_START, i] = FAR
+    part = req.parts[shape, state[OPTION]]
+    if when == now:
+        start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size)
+        return int(now)
+    end = when + duration
+    occupy(cluster, req, profile, held.rows, held.amount, at, shape, size, when, end)
+    records[R_START, i] = when
+    records[R_PART, i] = part
+    records[R_FIRST, i] = at
+    records[R_END, i] = at + size
+    state[HELD_ROWS] = at + size
+    return when
+
+
+@inlined
+def consider(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    held: Reservations,
+    i: int,
+) -> None:
+    """Plan record `i`: start what can start now, promise its next task a start, write its code.
+
+    Of an array only the next task is promised one. A promise that is due is looked at whatever the
+    budget is.
+    """
+    records = held.records
+    state = profile.state
+    row = queue.order[i]
+    now = state[NOW]
+    while queue.records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
+        kept = records[R_START, i]
+        mine = kept < FAR
+        if mine and kept > now and not state[COMPRESS]:
+            when = FAR
+        elif state[VISITS] > state[BUDGET] and kept > now:
+            when = -1
+        else:
+            if mine:
+                lift(cluster, queue, profile, held, i, 1)
+                own(profile, held, i, 1)
+            when = step(cluster, req, timeline, queue, scratch, profile, windows, held, i, mine)
+            if mine and not 0 <= when < FAR:
+                own(profile, held, i, 0)
+                lift(cluster, queue, profile, held, i, -1)
+        if when == now:
+            continue
+        if when == -1:
+            queue.records[V_CODE, i] = NOT_REACHED
+        else:
+            explain(cluster, req, queue, scratch, i)
+        if records[R_START, i] < FAR:
+            queue.records[V_PLANNED, i] = records[R_START, i]
+        elif when == FAR and (
+            queue.records[V_CODE, i] == RESOURCES or queue.records[V_CODE, i] == PRIORITY
+        ):
+            queue.records[V_PLANNED, i] = LATEST
+        return
+    queue.records[V_CODE, i] = STARTED
+
+
+@inlined
+def go_before(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    held: Reservations,
+    i: int,
+) -> None:
+    """Plan record `i` beside promises to records ahead of it alone; those behind then stay if they
+    still can. O(rows behind it x segments x R²) beside the search.
+    """
+    records = held.records
+    state = profile.state
+    ahead = records[R_PROMISED, i] == -1 and i < state[LAST_HELD]
+    if ahead:
+        for k in range(i + 1, state[LAST_HELD]):
+            if records[R_START, k] < FAR:
+                lift(cluster, queue, profile, held, k, 1)
+                mark_rows(profile, held, k, True)
+                state[VISITS] += records[R_END, k] - records[R_FIRST, k]
+        state[EPOCH] = state[CLOCK]
+    consider(cluster, req, timeline, queue, scratch, profile, windows, held, i)
+    if ahead:
+        for k in range(i + 1, state[LAST_HELD]):
+            if records[R_START, k] < FAR:
+                admit(cluster, req, queue, profile, held, k, BY_AHEAD)
+
+
+@entry
+def run_conservative(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    held: Reservations,
+    budget: int,
+) -> int:
+    """A whole pass; gives the number of starts. All it says is in the views.
+
+    `budget` bounds the visits for estimates, `state[BUDGET]` those for planning. Invariants: nothing
+    is oversubscribed at any instant if all keep their limits; a gang starts as a whole; no start or
+    promise delays one made before it. O(records + planned x (nodes + events x log nodes)).
+    """
+    parts = req.parts
+    records = queue.records
+    counters = scratch.counters
+    now = profile.state[NOW]
+    build(cluster, timeline, profile)
+    keep_promises(cluster, req, queue, profile, held)
+    for i in range(records.shape[1]):
+        row = queue.order[i]
+        shape = queue.jobs[J_SHAPE, row]
+        records[V_AHEAD, i] = scratch.options[AHEAD, parts[shape, 0]]
+        if queue.jobs[J_GATE, row] != 0:
+            records[V_CODE, i] = queue.jobs[J_GATE, row]
+            continue
+        if queue.jobs[J_BEGIN, row] > now:
+            records[V_CODE, i] = BEGIN_TIME
+            records[V_PLANNED, i] = queue.jobs[J_BEGIN, row]
+            continue
+        if queue.jobs[J_COUNT, row] == 0:
+            records[V_CODE, i] = ARRAY_LIMIT
+            continue
+        counters[EXAMINED] += 1
+        if held.records[R_SLOT, i] >= 0:
+            go_before(cluster, req, timeline, queue, scratch, profile, windows, held, i)
+        else:
+            try_now(cluster, req, timeline, queue, scratch, profile, i)
+        if records[V_CODE, i] != STARTED:
+            for option in range(parts.shape[1]):
+                part = parts[shape, option]
+                if part >= 0:
+                    scratch.options[AHEAD, part] += 1
+    finish(cluster, req, timeline, queue, scratch, now, budget)
+    return int(counters[STARTS])

@@ -1,0 +1,103 @@
+"""What becomes of a record in a conservative pass: it starts, or it waits and is told why."""
+
+from __future__ import annotations
+
+from sched_core.jit import kernel
+from sched_core.promises import occupy
+from sched_core.verdict import PRIORITY, RESOURCES, survey
+from sched_core.views import (
+    FAIL_FROM,
+    FITTING_NOW,
+    FREE,
+    J_BEGIN,
+    J_COUNT,
+    J_DURATION,
+    J_GATE,
+    J_SHAPE,
+    LOW,
+    ROW_NODE,
+    ROW_RELEASE,
+    ROWS,
+    START_END,
+    START_PART,
+    START_RECORD,
+    STARTS,
+    STATE,
+    V_CODE,
+    V_PLACED,
+    Cluster,
+    Queue,
+    Requests,
+    Scratch,
+    Timeline,
+)
+from sched_core.views_conservative import (
+    NOW,
+    Profile,
+)
+
+
+@kernel
+def is_open(queue: Queue, i: int, now: int) -> bool:
+    """Whether record `i` may start now, but for resources. O(1)."""
+    row = queue.order[i]
+    jobs = queue.jobs
+    return bool(jobs[J_GATE, row] == 0 and jobs[J_BEGIN, row] <= now and jobs[J_COUNT, row] > 0)
+
+
+@kernel
+def start_gang(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    i: int,
+    part: int,
+    size: int,
+) -> None:
+    """Start the chosen gang of record `i` now. O(nodes of the gang x segments x R²).
+
+    Invariant: FREE and the profile stay at least 0 in every dimension taken.
+    """
+    rows = timeline.rows
+    counters = scratch.counters
+    row = queue.order[i]
+    shape, now = queue.jobs[J_SHAPE, row], profile.state[NOW]
+    end = now + queue.jobs[J_DURATION, row]
+    at, start = counters[ROWS], counters[STARTS]
+    occupy(cluster, req, profile, rows, timeline.row_amount, at, shape, size, now, end)
+    for k in range(at, at + size):
+        rows[ROW_RELEASE, k] = end
+        for r in range(cluster.amounts.shape[2]):
+            cluster.amounts[FREE, rows[ROW_NODE, k], r] -= timeline.row_amount[k, r]
+    queue.starts[START_RECORD, start] = row
+    queue.starts[START_PART, start] = part
+    queue.starts[START_END, start + 1] = at + size
+    counters[STARTS] = start + 1
+    counters[ROWS] = at + size
+    queue.records[V_PLACED, i] += 1
+
+
+@kernel
+def explain(cluster: Cluster, req: Requests, queue: Queue, scratch: Scratch, i: int) -> None:
+    """Write the code of a record that waits: the first one of a partition waits for resources."""
+    shapes = req.shapes
+    parts = req.parts
+    options = scratch.options
+    shape = queue.jobs[J_SHAPE, queue.order[i]]
+    code = survey(cluster, req, scratch, shape)
+    if code > 0:
+        shapes[FAIL_FROM, shape] = 0
+        queue.records[V_CODE, i] = code
+        return
+    if shapes[FITTING_NOW, shape] < shapes[LOW, shape]:
+        shapes[FAIL_FROM, shape] = 0
+    first = False
+    for option in range(parts.shape[1]):
+        part = parts[shape, option]
+        if part >= 0:
+            first |= options[STATE, part] == 0
+            options[STATE, part] = 1
+    queue.records[V_CODE, i] = RESOURCES if first else PRIORITY

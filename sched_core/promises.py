@@ -1,0 +1,193 @@
+"""Gangs on the profile: place one, and keep, lift and put back what is promised to a record."""
+
+from __future__ import annotations
+
+from sched_core.codes import MoveCause
+from sched_core.columns import Matrix
+from sched_core.fit import fill_amount, has_features, in_partition, set_marks
+from sched_core.jit import inlined, kernel
+from sched_core.profile import locate, mark, reserve_room, room_over, shift
+from sched_core.views import (
+    AMOUNT,
+    FAR,
+    J_DURATION,
+    J_SHAPE,
+    MARK,
+    NTASKS,
+    PARENT,
+    PICK_NODE,
+    PICK_TASKS,
+    ROOM,
+    TASKS_EACH,
+    USE,
+    Cluster,
+    Queue,
+    Requests,
+)
+from sched_core.views_conservative import (
+    BLOCK,
+    LENGTH,
+    LIFTED,
+    OWN,
+    R_CAUSE,
+    R_END,
+    R_FIRST,
+    R_PART,
+    R_START,
+    ROW_NODE,
+    ROW_TASKS,
+    Profile,
+    Reservations,
+)
+
+KEPT = int(MoveCause.KEPT)
+BY_NODE = int(MoveCause.NODE)
+BY_RUNNING = int(MoveCause.RUNNING)
+EXCLUDED = 1
+
+
+@kernel
+def have_room(profile: Profile, rows: Matrix, row: int, first: int, end: int) -> bool:
+    """Whether the pool holds two more segments for each node in some rows of a matrix. O(rows)."""
+    holds = True
+    for i in range(first, end):
+        holds &= reserve_room(profile, rows[row, i])
+    return holds
+
+
+@kernel
+def occupy(
+    cluster: Cluster,
+    req: Requests,
+    profile: Profile,
+    rows: Matrix,
+    row_amount: Matrix,
+    at: int,
+    shape: int,
+    size: int,
+    start: int,
+    end: int,
+) -> None:
+    """Place the chosen gang from `start` to `end`: take it from the profile, write its rows at `at`.
+
+    Needs `have_room`. Invariant: no segment falls below 0 in a dimension taken.
+    O(nodes of the gang x segments x R²).
+    """
+    nodes = cluster.nodes
+    dims = cluster.dims
+    for i in range(size):
+        node = nodes[PICK_NODE, i]
+        room_over(cluster, profile, node, start, end)
+        fill_amount(cluster, req, shape, node, nodes[PICK_TASKS, i], ROOM)
+        shift(cluster, profile, node, start, end, -1)
+        mark(profile, node, False)
+        rows[ROW_NODE, at + i] = node
+        rows[ROW_TASKS, at + i] = (
+            nodes[PICK_TASKS, i] if req.shapes[NTASKS, shape] > 0 else req.shapes[TASKS_EACH, shape]
+        )
+        for r in range(row_amount.shape[1]):
+            row_amount[at + i, r] = dims[AMOUNT, r]
+
+
+@kernel
+def lift(
+    cluster: Cluster, queue: Queue, profile: Profile, held: Reservations, i: int, sign: int
+) -> None:
+    """Take the promise of record `i` out of the profile (sign 1), or put it back (-1).
+
+    Nothing is marked: after both the profile is as before. O(rows x segments x R).
+    """
+    records = held.records
+    start = records[R_START, i]
+    end = start + queue.jobs[J_DURATION, queue.order[i]]
+    for k in range(records[R_FIRST, i], records[R_END, i]):
+        for r in range(held.amount.shape[1]):
+            cluster.dims[AMOUNT, r] = held.amount[k, r]
+        shift(cluster, profile, held.rows[ROW_NODE, k], start, end, sign)
+
+
+@kernel
+def own(profile: Profile, held: Reservations, i: int, on: int) -> None:
+    """Say whether the promise of record `i` is lifted for its own sake. O(rows)."""
+    profile.state[LIFTED] = on
+    for k in range(held.records[R_FIRST, i], held.records[R_END, i]):
+        profile.nodes[OWN, held.rows[ROW_NODE, k]] = on
+
+
+@kernel
+def mark_rows(profile: Profile, held: Reservations, i: int, freed: bool) -> None:
+    """Mark the nodes of the promise of record `i`. O(rows)."""
+    for k in range(held.records[R_FIRST, i], held.records[R_END, i]):
+        mark(profile, held.rows[ROW_NODE, k], freed)
+
+
+@inlined
+def is_free(
+    cluster: Cluster, profile: Profile, held: Reservations, k: int, start: int, end: int
+) -> bool:
+    """Whether a node leaves what row `k` holds, from `start` to `end`. O(segments x R²)."""
+    times = profile.times
+    free = profile.free
+    dims = cluster.dims
+    amount = held.amount
+    node = held.rows[ROW_NODE, k]
+    base = profile.nodes[BLOCK, node]
+    stop = base + profile.nodes[LENGTH, node]
+    at = locate(times, base, stop, start)
+    while at < stop and (times[at] < end):
+        for r in range(amount.shape[1]):
+            if amount[k, r] > 0 and free[at, r] < amount[k, r]:
+                return False
+            if r >= 2 and amount[k, r] > 0 and dims[PARENT, r] < 0:
+                plain = free[at, r] - amount[k, r]
+                for kind in range(r + 1, amount.shape[1]):
+                    if dims[PARENT, kind] == r:
+                        plain -= free[at, kind] - amount[k, kind]
+                if plain < 0:
+                    return False
+        at += 1
+    return True
+
+
+@kernel
+def admit(
+    cluster: Cluster,
+    req: Requests,
+    queue: Queue,
+    profile: Profile,
+    held: Reservations,
+    i: int,
+    cause: int,
+) -> bool:
+    """Put the promise of record `i` into the profile if it can still be kept.
+
+    Else R_START becomes FAR and R_CAUSE says why: its nodes, or `cause`. O(rows x segments x R²).
+    """
+    nodes = cluster.nodes
+    records = held.records
+    row = queue.order[i]
+    shape = queue.jobs[J_SHAPE, row]
+    start, part = records[R_START, i], records[R_PART, i]
+    end = start + queue.jobs[J_DURATION, row]
+    why = KEPT
+    set_marks(cluster, req, shape, 1)
+    for k in range(records[R_FIRST, i], records[R_END, i]):
+        node = held.rows[ROW_NODE, k]
+        if (
+            nodes[USE, node] != 1
+            or nodes[MARK, node] == EXCLUDED
+            or not in_partition(cluster.partitions, node, part)
+            or not has_features(cluster.features, node, req.shapes, req.clauses, shape)
+        ):
+            why = BY_NODE
+        elif why == KEPT and not is_free(cluster, profile, held, k, start, end):
+            why = cause
+    set_marks(cluster, req, shape, 0)
+    fits = have_room(profile, held.rows, ROW_NODE, records[R_FIRST, i], records[R_END, i])
+    if why == KEPT and fits:
+        lift(cluster, queue, profile, held, i, -1)
+        mark_rows(profile, held, i, False)
+        return True
+    records[R_START, i] = FAR
+    records[R_CAUSE, i] = why if why != KEPT else cause
+    return False
