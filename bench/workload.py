@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sched_core.columns import Ints
+from sched_core.kinds import distinct
 from sched_core.plan import Plan
 from sched_core.tables import CPU, MEMORY, Request, Tables
 
@@ -191,7 +192,7 @@ def _load_running(tables: Tables, work: Arrays) -> None:
 def _load_pending(tables: Tables, work: Arrays) -> None:
     names = ("nodes", "cpu_milli", "mem_mib", "gpus", "gpu_type", "partition", "features_all")
     columns = [work[f"job_{name}"].astype(np.int64) for name in (*names, "exclusive")]
-    firsts, which = _distinct(columns)
+    which, firsts, _ = distinct(columns)
     rows = []
     for first in firsts.tolist():
         count, cpu, memory, gpus, kind, part, features, exclusive = (int(c[first]) for c in columns)
@@ -217,19 +218,6 @@ def _load_pending(tables: Tables, work: Arrays) -> None:
         submit=np.arange(count),
         limit=work["job_assoc"].astype(np.int64),
     )
-
-
-def _distinct(columns: list[Ints]) -> tuple[Ints, Ints]:
-    """First places of the distinct rows of some columns, and which of them every row is."""
-    mixed = np.zeros(len(columns[0]), np.uint64)
-    for column in columns:
-        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-    _, firsts, which = np.unique(mixed, return_index=True, return_inverse=True)
-    if any((column != column[firsts][which]).any() for column in columns):  # two rows mixed alike
-        whole = np.stack(columns, axis=1)
-        _, firsts, which = np.unique(whole, axis=0, return_index=True, return_inverse=True)
-    return firsts, which.reshape(-1)
 
 
 def plan_arrays(plan: Plan, now: int) -> Arrays:

@@ -243,7 +243,7 @@ def consider(
         if when == -1:
             queue.records[V_CODE, i] = NOT_REACHED
         else:
-            explain(cluster, req, queue, scratch, i)
+            explain(req, queue, scratch, i)
         if records[R_START, i] < FAR:
             queue.records[V_PLANNED, i] = records[R_START, i]
         elif when == FAR and (

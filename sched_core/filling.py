@@ -139,6 +139,6 @@ def try_now(
             start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size)
         if size == 0:
             shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], duration)
-            explain(cluster, req, queue, scratch, i)
+            explain(req, queue, scratch, i)
             return
     queue.records[V_CODE, i] = STARTED

@@ -21,6 +21,7 @@ from sched_core.views import (
     FREE,
     HIGH,
     HOLD_START,
+    KIND,
     LIST_START,
     LOW,
     MARK,
@@ -37,8 +38,9 @@ from sched_core.views import (
     PICK_TASKS,
     ROOM,
     SPARE,
+    SUIT_MASK,
+    SUIT_SHIFT,
     TASK_CAP,
-    USE,
     Cluster,
     Requests,
     Scratch,
@@ -59,6 +61,11 @@ def hosts(amounts: Cube, layer: int, node: int, shapes: Matrix, needs: Cube, sha
         for r in range(amounts.shape[2]):
             if amounts[layer, node, r] != amounts[CAPACITY, node, r]:
                 return 0
+    if shapes[NTASKS, shape] == 0:
+        for r in range(amounts.shape[2]):
+            if needs[PER_NODE, shape, r] > max(amounts[layer, node, r], 0):
+                return 0
+        return 1
     count = shapes[TASK_CAP, shape]
     for r in range(amounts.shape[2]):
         fixed = needs[PER_NODE, shape, r]
@@ -76,6 +83,24 @@ def hosts(amounts: Cube, layer: int, node: int, shapes: Matrix, needs: Cube, sha
 def in_partition(partitions: Matrix, node: int, part: int) -> bool:
     """Whether a node is in a partition. O(1)."""
     return bool((partitions[node, part // BITS] >> (part % BITS)) & 1)
+
+
+@kernel
+def suits(table: Matrix, shape: int, kind: int) -> bool:
+    """Whether an empty usable node of a kind, in any partition, hosts a part of a shape. O(1)."""
+    return bool((table[shape, kind >> SUIT_SHIFT] >> (kind & SUIT_MASK)) & 1)
+
+
+@kernel
+def may_host(cluster: Cluster, req: Requests, shape: int, part: int, node: int) -> bool:
+    """Whether a usable node is in a partition and could host a part of a shape when empty. O(1).
+
+    `part` must be one of the shape's: of the only one of most shapes, `suits` has told already.
+    """
+    parts = req.parts
+    return suits(req.suits, shape, cluster.nodes[KIND, node]) and (
+        parts.shape[1] == 1 or parts[shape, 1] < 0 or in_partition(cluster.partitions, node, part)
+    )
 
 
 @kernel
@@ -227,11 +252,9 @@ def gather_required(
     for i in range(start, start + shapes[NREQUIRED, shape]):
         node = req.listed[i]
         if (
-            nodes[USE, node] == 1
-            and nodes[MARK, node] == REQUIRED
+            nodes[MARK, node] == REQUIRED
             and not (heed and nodes[BLOCKED, node])
-            and in_partition(cluster.partitions, node, part)
-            and has_features(cluster.features, node, shapes, req.clauses, shape)
+            and may_host(cluster, req, shape, part, node)
         ):
             count = hosts_now(cluster, req, shape, node, end if heed else 0)
             if count > 0:
@@ -255,12 +278,9 @@ def gather(
     """
     amounts = cluster.amounts
     nodes = cluster.nodes
-    partitions = cluster.partitions
-    features = cluster.features
     shapes = req.shapes
     needs = req.needs
     parts = req.parts
-    clauses = req.clauses
     counters = scratch.counters
     set_marks(cluster, req, shape, 1)
     found = gather_required(cluster, req, shape, part, end, heed)
@@ -285,11 +305,9 @@ def gather(
         node = nodes[ORDER, i]
         count = 0
         if (
-            nodes[USE, node] == 1
+            may_host(cluster, req, shape, part, node)
             and nodes[MARK, node] == 0
             and not (heed and nodes[BLOCKED, node])
-            and in_partition(partitions, node, part)
-            and has_features(features, node, shapes, clauses, shape)
         ):
             count = hosts(amounts, FREE, node, shapes, needs, shape)
         moving &= count == 0
@@ -308,6 +326,45 @@ def gather(
             total += count
             found += 1
     set_marks(cluster, req, shape, 0)
+    return found
+
+
+@kernel
+def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end: int) -> int:
+    """The first node in order that hosts a SIMPLE shape now and until `end`; -1: none does.
+
+    What `gather` and `choose` come to for such a shape, cursors included. O(1) amortised.
+    """
+    amounts = cluster.amounts
+    nodes = cluster.nodes
+    shapes = req.shapes
+    needs = req.needs
+    counters = scratch.counters
+    if end < shapes[BEYOND_FROM, shape]:
+        shapes[BEYOND_FROM, shape] = 0
+        shapes[CURSOR_BEYOND, shape] = 0
+    first = max(shapes[CURSOR, shape], shapes[CURSOR_BEYOND, shape])
+    moving, found = first == shapes[CURSOR, shape], -1
+    at = first
+    while at < counters[NODES] and found < 0:
+        node = nodes[ORDER, at]
+        at += 1
+        if (
+            suits(req.suits, shape, nodes[KIND, node])
+            and not nodes[BLOCKED, node]
+            and hosts(amounts, FREE, node, shapes, needs, shape) > 0
+        ):
+            if moving:
+                shapes[CURSOR, shape] = at - 1
+                moving = False
+            if end <= nodes[HOLD_START, node] or hosts_now(cluster, req, shape, node, end) > 0:
+                found = node
+                at -= 1
+            else:
+                shapes[BEYOND_FROM, shape] = max(shapes[BEYOND_FROM, shape], end)
+    if moving:
+        shapes[CURSOR, shape] = at
+    shapes[CURSOR_BEYOND, shape] = at
     return found
 
 

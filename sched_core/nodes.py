@@ -32,6 +32,8 @@ class NodeTable:
 
     def __init__(self, dims: Dimensions) -> None:
         self.dims = dims
+        self.version = 0
+        """Rises with every change but of what is taken."""
         self.names = Names()
         self.partition_names = Names()
         self.feature_names = Names()
@@ -98,6 +100,7 @@ class NodeTable:
         self.weight[row] = weight
         self.switch[row] = self.switch_names.number(switch) if switch else -1
         self.use[row] = NodeUse.USABLE if usable else NodeUse.UNUSABLE
+        self.version += 1
         return row
 
     def set_many(
@@ -123,6 +126,7 @@ class NodeTable:
             column[rows, : content.shape[1]] = content
         self.weight[rows] = 1
         self.use[rows] = NodeUse.USABLE
+        self.version += 1
 
     def set_usable(self, name: str, usable: bool) -> None:
         """Let a node take jobs, or not (down, drained)."""
@@ -130,6 +134,7 @@ class NodeTable:
         assert row >= 0
         assert self.use[row] != NodeUse.ABSENT, name
         self.use[row] = NodeUse.USABLE if usable else NodeUse.UNUSABLE
+        self.version += 1
 
     def remove(self, name: str) -> None:
         """Forget a node. What jobs still hold on it stays recorded until they are removed."""
@@ -141,6 +146,7 @@ class NodeTable:
         self.use[row] = NodeUse.ABSENT
         self.weight[row] = 0
         self.switch[row] = -1
+        self.version += 1
 
     def preference(self) -> Ints:
         """Rows of the nodes that exist, in the order in which they are filled.

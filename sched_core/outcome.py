@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sched_core.jit import kernel
 from sched_core.promises import occupy
-from sched_core.verdict import PRIORITY, RESOURCES, survey
+from sched_core.verdict import PRIORITY, RESOURCES
 from sched_core.views import (
+    CODE,
     FAIL_FROM,
-    FITTING_NOW,
+    FITTING_NODES,
     FREE,
     J_BEGIN,
     J_COUNT,
@@ -81,18 +82,18 @@ def start_gang(
 
 
 @kernel
-def explain(cluster: Cluster, req: Requests, queue: Queue, scratch: Scratch, i: int) -> None:
+def explain(req: Requests, queue: Queue, scratch: Scratch, i: int) -> None:
     """Write the code of a record that waits: the first one of a partition waits for resources."""
     shapes = req.shapes
     parts = req.parts
     options = scratch.options
     shape = queue.jobs[J_SHAPE, queue.order[i]]
-    code = survey(cluster, req, scratch, shape)
+    code = shapes[CODE, shape]
     if code > 0:
         shapes[FAIL_FROM, shape] = 0
         queue.records[V_CODE, i] = code
         return
-    if shapes[FITTING_NOW, shape] < shapes[LOW, shape]:
+    if req.fitting[shape, FITTING_NODES] < shapes[LOW, shape]:
         shapes[FAIL_FROM, shape] = 0
     first = False
     for option in range(parts.shape[1]):

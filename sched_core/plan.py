@@ -14,8 +14,10 @@ import numpy as np
 from sched_core import jit, views
 from sched_core.backfill import run_pass
 from sched_core.columns import BITS, Ints
+from sched_core.memory import Memory
 from sched_core.plan_conservative import Promises, Terms, heads_of, plan_queue
 from sched_core.report import LATEST
+from sched_core.survey import refresh
 from sched_core.tables import (
     CPU,
     DURATION_MAX,
@@ -27,7 +29,7 @@ from sched_core.tables import (
     RunningTable,
     ShapeTable,
 )
-from sched_core.views import Cluster, Queue, Requests, Scratch, Timeline
+from sched_core.views import Cluster, Queue, Scratch, Timeline
 
 
 class PolicyKind(IntEnum):
@@ -124,37 +126,19 @@ class Plan:
         return len(self.start_job)
 
 
-def _cluster(nodes: NodeTable) -> Cluster:
-    """Copies of what a pass changes of the nodes, and its scratch per node."""
-    nodes.fit_columns()
-    n, dims = nodes.rows, len(nodes.dims)
-    amounts = np.zeros((views.LAYERS, n, dims), np.int64)
-    amounts[views.CAPACITY] = nodes.capacity[:n, :dims]
-    amounts[views.FREE] = nodes.free[:n, :dims]
-    columns = np.zeros((views.NODE_COLUMNS, n), np.int64)
-    order = nodes.preference()
-    columns[views.USE] = nodes.use[:n]
-    columns[views.WEIGHT] = nodes.weight[:n]
-    columns[views.ORDER, : len(order)] = order
-    columns[views.HOLD_START] = views.FAR
-    per_dim = np.zeros((views.DIM_COLUMNS, dims), np.int64)
-    per_dim[views.PARENT] = nodes.dims.parent
-    return views.Cluster(amounts, columns, nodes.partitions, nodes.features, per_dim)
+def _most_rows(nodes: NodeTable, shapes: ShapeTable, jobs: JobTable, order: Ints) -> int:
+    """One more than the allocations that a pass can make: by the CPUs that are free, or the queue.
 
-
-def _requests(shapes: ShapeTable) -> Requests:
-    """The shapes' columns, and scratch per shape."""
-    shapes.fit_words()
-    s, dims = shapes.rows, len(shapes.nodes.dims)
-    columns = np.zeros((views.SHAPE_ROWS, s), np.int64)
-    columns[: views.SHAPE_COLUMNS] = shapes.columns[: views.SHAPE_COLUMNS, :s]
-    columns[views.FAIL_FROM] = views.FAR
-    columns[views.BEYOND_FROM] = 0
-    columns[views.CODE : views.EARLIEST + 1] = -1
-    needs = np.empty((2, s, dims), np.int64)
-    needs[views.PER_NODE] = shapes.node_need[:s, :dims]
-    needs[views.PER_TASK] = shapes.task_need[:s, :dims]
-    return views.Requests(columns, needs, shapes.parts, shapes.clauses, shapes.listed)
+    So the bound is never what stops a pass. The first takes O(nodes + shapes) and is enough unless some request is for next to no CPU.
+    """
+    least = (shapes.node_need[:, CPU] + shapes.task_need[:, CPU])[: shapes.rows]
+    least = least[shapes.users[: shapes.rows] > 0]
+    free = np.maximum(nodes.free[: nodes.rows, CPU], 0)
+    bound = int((free // max(int(np.min(least, initial=1 << 60)), 1)).sum())
+    if bound > 64 * nodes.rows + 4096:
+        widths = np.minimum(shapes.high[jobs.shape[order]], nodes.rows)
+        bound = min(bound, int((jobs.count[order] * widths).sum()))
+    return bound + 1
 
 
 def _demand(shapes: ShapeTable) -> Ints:
@@ -183,21 +167,24 @@ def plan(
     running: RunningTable,
     policy: Policy,
     now: int,
+    *,
     promises: Promises | None = None,
+    memory: Memory | None = None,
 ) -> Plan:
     """One scheduling pass over the tables at `now` (s).
 
-    `promises` are those of the last pass, which CONSERVATIVE keeps (others do not look). Nothing may change the tables meanwhile. The first call of a process compiles or loads the
+    `promises` are those of the last pass, which CONSERVATIVE keeps (others do not look). `memory`
+    makes the next pass over the same tables cheaper, and no plan another. Nothing may change the
+    tables meanwhile. The first call of a process compiles or loads the
     kernels unless `sched_core.warmup.warmup()` has done so.
     """
     jit.compile_kernels()
     order = jobs.order()
-    tasks = jobs.count[order]
-    widths = np.minimum(shapes.high[jobs.shape[order]], nodes.rows)
-    starts = min(policy.max_starts, int(tasks.sum()))
-    rows = min(policy.max_starts, int((tasks * widths).sum())) + nodes.rows
+    bound = _most_rows(nodes, shapes, jobs, order)
+    starts, rows = min(policy.max_starts, bound), min(policy.max_starts, bound) + nodes.rows
     running.fit_columns()
-    cluster, requests = _cluster(nodes), _requests(shapes)
+    memory = memory if memory is not None else Memory()
+    cluster, requests = memory.bind(nodes, shapes)
     dims = len(nodes.dims)
     timeline = views.Timeline(
         release_order=running.releases(),
@@ -205,14 +192,18 @@ def plan(
         run_amount=running.amount,
         rows=np.empty((views.ROW_COLUMNS, rows), np.int64),
         row_amount=np.empty((rows, dims), np.int64),
+        releases=np.take(running.columns, running.releases(), axis=1),
+        buckets=np.empty(views.BUCKETS + 1, np.int64),
     )
-    records = np.zeros((8, len(order)), np.int64)
-    records[[views.V_SHORT, views.V_PLANNED]] = -1
+    records = np.empty((8, len(order)), np.int64)
     start_rows = np.zeros((3, starts + 1), np.int64)
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
     queue = views.Queue(order, jobs.columns, records, start_rows, *limits)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
+    refresh(cluster, requests, scratch, memory.fresh, memory.changed, int(memory.anew))
     if policy.kind >= PolicyKind.CONSERVATIVE:
+        records[:] = 0
+        records[[views.V_SHORT, views.V_PLANNED]] = -1
         last = promises if policy.kind == PolicyKind.CONSERVATIVE else None
         ids = jobs.id[order]
         terms = Terms(
@@ -252,7 +243,7 @@ def _plan(
         head_partition=head[views.HEAD_PART],
         head_start=np.where(known, head[views.HEAD_TIME], -1),
         head_ptr=head_ptr,
-        head_node=cluster.nodes[views.HEAD_NODE, : head_ptr[-1]],
+        head_node=cluster.nodes[views.HEAD_NODE, : head_ptr[-1]].copy(),
         job=jobs.id[queue.order],
         code=records[views.V_CODE],
         short=records[views.V_SHORT],

@@ -23,7 +23,8 @@ import numpy as np
 
 from sched_core import jit, victims, views
 from sched_core.columns import Ints
-from sched_core.plan import _cluster, _requests, _scratch
+from sched_core.memory import Memory
+from sched_core.plan import _scratch
 from sched_core.selection import IMPOSSIBLE, POSSIBLE, select, survey_victims
 from sched_core.tables import NodeTable, RunningTable, ShapeTable
 from sched_core.terms import PreemptMode, RunningTerms
@@ -116,7 +117,7 @@ def _in_partition(
     now: int,
 ) -> Preemption | None:
     running.fit_columns()
-    cluster, requests = _cluster(nodes), _requests(shapes)
+    cluster, requests = Memory().bind(nodes, shapes)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
     view = _victims(nodes, running, chosen, now)
     state = survey_victims(cluster, requests, scratch, view, shape, part, policy.visits)

@@ -17,7 +17,7 @@ class ShapeTable:
     `low[s]`/`high[s]` (nodes), `exclusive[s]`, `parts[s, P]` (partition numbers, -1 padding),
     `clauses[s, C, W]` with `nclauses[s]` (features: any clause whose bits a node has),
     `list_start[s]`, `nrequired[s]`, `nexcluded[s]` into `listed` (node rows: required, excluded),
-    `users[s]`. All operations are O(size of one request), amortised.
+    `users[s]`, `serial[s]` (another one for every request ever interned). All operations are O(size of one request), amortised.
     """
 
     _NAMES = (
@@ -32,6 +32,7 @@ class ShapeTable:
         "nrequired",
         "nexcluded",
         "users",
+        "serial",
     )
     ntasks: Ints
     task_cap: Ints
@@ -44,6 +45,7 @@ class ShapeTable:
     nrequired: Ints
     nexcluded: Ints
     users: Ints
+    serial: Ints
 
     def __init__(self, nodes: NodeTable) -> None:
         self.nodes = nodes
@@ -59,6 +61,7 @@ class ShapeTable:
         self.columns: Ints = np.zeros((len(self._NAMES), 16), np.int64)
         """The simple columns as rows of one matrix, in the order kernels know them by."""
         self._bind()
+        self._serial = 0
         self._listed_end = 0
         self._listed_dead = 0
 
@@ -138,6 +141,8 @@ class ShapeTable:
         self.low[row] = request.nodes_low
         self.high[row] = request.nodes_high
         self.exclusive[row] = request.exclusive
+        self._serial += 1
+        self.serial[row] = self._serial
         self.parts[row] = -1
         self.parts[row, : len(parts)] = parts
         self.nclauses[row] = len(clauses)

@@ -8,23 +8,27 @@ resources on concrete nodes, what each promised node has left at the shadow time
 
 from __future__ import annotations
 
-from sched_core.fit import choose, fill_amount, has_features, hosts, in_partition, set_marks
+from sched_core.fit import choose, fill_amount, hosts, may_host, set_marks, suits
 from sched_core.jit import inlined, kernel
 from sched_core.views import (
     ABLE,
     AMOUNT,
     AVAIL,
+    BUCKET_BITS,
+    BUCKETS,
     CAND_NODE,
     CAND_TASKS,
     ELIGIBLE,
     FAR,
     FITTING,
+    FITTING_NODES,
     FREE,
     HEAD_END,
     HEAD_NODE,
     HEADS,
     HIGH,
     HOLD_START,
+    KIND,
     LIST_START,
     LOW,
     MARK,
@@ -45,9 +49,10 @@ from sched_core.views import (
     RUN_END,
     RUN_NODE,
     SPARE,
+    STAMP,
     STEPS,
+    SWEEP,
     TASKS,
-    USE,
     WIDEST,
     Cluster,
     Requests,
@@ -58,30 +63,34 @@ from sched_core.views import (
 
 @kernel
 def sort_starts(timeline: Timeline, count: int) -> None:
-    """Order the first `count` placed rows by release time, stably (bottom-up merge). O(k log k).
+    """Order the first `count` placed rows by release time, stably. O(k), times the digits of time.
 
-    Invariant: `rows[ROW_ORDER, :count]` is a permutation with rising ROW_RELEASE.
+    By digits of 11 bits, least first. Invariant: `rows[ROW_ORDER, :count]` is a permutation with
+    rising ROW_RELEASE.
     """
     rows = timeline.rows
+    buckets = timeline.buckets
+    low, high = FAR, 0
     for i in range(count):
         rows[ROW_ORDER, i] = i
-    width = 1
-    while width < count:
-        for low in range(0, count, 2 * width):
-            middle, high = min(low + width, count), min(low + 2 * width, count)
-            left, right = low, middle
-            for k in range(low, high):
-                a = rows[ROW_ORDER, left] if left < middle else -1
-                b = rows[ROW_ORDER, right] if right < high else -1
-                if b < 0 or (a >= 0 and rows[ROW_RELEASE, a] <= rows[ROW_RELEASE, b]):
-                    rows[ROW_SCRATCH, k] = a
-                    left += 1
-                else:
-                    rows[ROW_SCRATCH, k] = b
-                    right += 1
-        for k in range(count):
-            rows[ROW_ORDER, k] = rows[ROW_SCRATCH, k]
-        width *= 2
+        low = min(low, rows[ROW_RELEASE, i])
+        high = max(high, rows[ROW_RELEASE, i])
+    shift = 0
+    while count > 0 and (high - low) >> shift > 0:
+        buckets[:] = 0
+        for i in range(count):
+            digit = ((rows[ROW_RELEASE, i] - low) >> shift) & (BUCKETS - 1)
+            buckets[digit + 1] += 1
+        for digit in range(BUCKETS):
+            buckets[digit + 1] += buckets[digit]
+        for i in range(count):
+            row = rows[ROW_ORDER, i]
+            digit = ((rows[ROW_RELEASE, row] - low) >> shift) & (BUCKETS - 1)
+            rows[ROW_SCRATCH, buckets[digit]] = row
+            buckets[digit] += 1
+        for i in range(count):
+            rows[ROW_ORDER, i] = rows[ROW_SCRATCH, i]
+        shift += BUCKET_BITS
 
 
 @kernel
@@ -139,45 +148,90 @@ def count_node(
         counters[WIDEST] = max(counters[WIDEST], after)
 
 
+@kernel
+def count_nodes(
+    req: Requests, scratch: Scratch, shape: int, required: bool, fits: int, count: int
+) -> None:
+    """Tell the tally of `count` nodes (1 if required) that each host `fits` tasks. O(1)."""
+    shapes = req.shapes
+    counters = scratch.counters
+    tasks = min(fits, shapes[NTASKS, shape])
+    counters[ABLE] += count
+    counters[TASKS] += count * tasks
+    if required:
+        counters[REQUIRED_ABLE] += 1
+        counters[REQUIRED_TASKS] += tasks
+    elif shapes[HIGH, shape] < shapes[NTASKS, shape]:
+        scratch.histogram[tasks] += count
+        counters[WIDEST] = max(counters[WIDEST], tasks)
+
+
+@kernel
+def reach(
+    cluster: Cluster,
+    req: Requests,
+    scratch: Scratch,
+    shape: int,
+    part: int,
+    skip_held: bool,
+    node: int,
+) -> bool:
+    """Whether a sweep may use a node; at its first touch AVAIL is what is free now. O(1), O(R).
+
+    Marks must be set.
+    """
+    amounts = cluster.amounts
+    nodes = cluster.nodes
+    if nodes[STAMP, node] != scratch.counters[SWEEP]:
+        nodes[STAMP, node] = scratch.counters[SWEEP]
+        nodes[FITTING, node] = 0
+        nodes[ELIGIBLE, node] = 0
+        if (
+            nodes[MARK, node] != 1
+            and not (skip_held and nodes[HOLD_START, node] < FAR)
+            and may_host(cluster, req, shape, part, node)
+        ):
+            nodes[ELIGIBLE, node] = 1 + (nodes[MARK, node] == 2)
+            for r in range(amounts.shape[2]):
+                amounts[AVAIL, node, r] = amounts[FREE, node, r]
+    return bool(nodes[ELIGIBLE, node] > 0)
+
+
+@kernel
+def notice(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, node: int) -> None:
+    """Count what fits on a node that a sweep may use, now that AVAIL has risen there. O(R)."""
+    nodes = cluster.nodes
+    counters = scratch.counters
+    old = nodes[FITTING, node]
+    new = hosts(cluster.amounts, AVAIL, node, req.shapes, req.needs, shape)
+    if new > old:
+        nodes[FITTING, node] = new
+        if old == 0:
+            nodes[READY, counters[ABLE]] = node
+        count_node(req, scratch, shape, nodes[ELIGIBLE, node] == 2, old, new)
+
+
 @inlined
 def begin_sweep(
     cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int, skip_held: bool
-) -> int:
-    """Copy what is free, find the eligible nodes and count what fits now. O(nodes x R)."""
-    amounts = cluster.amounts
+) -> None:
+    """Find the nodes on which something fits now; none is looked for if none was free before.
+
+    What is free only falls during a pass. O(nodes + fitting nodes x R).
+    """
     nodes = cluster.nodes
-    partitions = cluster.partitions
-    features = cluster.features
-    shapes = req.shapes
-    needs = req.needs
-    clauses = req.clauses
     counters = scratch.counters
     counters[ABLE : WIDEST + 1] = 0
-    found = 0
-    set_marks(cluster, req, shape, 1)
+    counters[SWEEP] += 1
+    if req.fitting[shape, FITTING_NODES] == 0:
+        return
     for i in range(counters[NODES]):
         node = nodes[ORDER, i]
-        for r in range(amounts.shape[2]):
-            amounts[AVAIL, node, r] = amounts[FREE, node, r]
-        nodes[ELIGIBLE, node] = 0
-        nodes[FITTING, node] = 0
-        if (
-            nodes[USE, node] == 1
-            and nodes[MARK, node] != 1
-            and not (skip_held and nodes[HOLD_START, node] < FAR)
-            and in_partition(partitions, node, part)
-            and has_features(features, node, shapes, clauses, shape)
+        if suits(req.suits, shape, nodes[KIND, node]) and reach(
+            cluster, req, scratch, shape, part, skip_held, node
         ):
-            nodes[ELIGIBLE, node] = 1 + (nodes[MARK, node] == 2)
-            count = hosts(amounts, AVAIL, node, shapes, needs, shape)
-            if count > 0:
-                nodes[FITTING, node] = count
-                nodes[READY, found] = node
-                found += 1
-                count_node(req, scratch, shape, nodes[ELIGIBLE, node] == 2, 0, count)
-    set_marks(cluster, req, shape, 0)
+            notice(cluster, req, scratch, shape, node)
     counters[STEPS] += counters[NODES]
-    return found
 
 
 @kernel
@@ -196,56 +250,48 @@ def earliest(
     A running job past its end is taken to release at `now + 1`. Jobs placed in this pass release at
     their ROW_RELEASE, which must be sorted (`sort_starts`). Leaves AVAIL, FITTING and the first
     `counters[ABLE]` of READY as they are at that instant, all releases at it included.
-    O(nodes x R + releases x R).
+    O(nodes + releases + releases on suitable nodes x R).
     """
     amounts = cluster.amounts
     nodes = cluster.nodes
-    shapes = req.shapes
-    needs = req.needs
-    release_order = timeline.release_order
-    running = timeline.running
-    run_amount = timeline.run_amount
+    releases = timeline.releases
     rows = timeline.rows
-    row_amount = timeline.row_amount
-    histogram = scratch.histogram
     counters = scratch.counters
-    found = begin_sweep(cluster, req, scratch, shape, part, skip_held)
+    set_marks(cluster, req, shape, 1)
+    begin_sweep(cluster, req, scratch, shape, part, skip_held)
     when = now
     i, k = 0, 0
-    released, placed = release_order.shape[0], counters[ROWS]
+    released, placed = releases.shape[1], counters[ROWS]
     while not enough(req, scratch, shape):
         when = FAR
         if i < released:
-            when = max(running[RUN_END, release_order[i]], now + 1)
+            when = max(releases[RUN_END, i], now + 1)
         if k < placed:
             when = min(when, rows[ROW_RELEASE, rows[ROW_ORDER, k]])
         if when == FAR:
             break
-        while True:
-            if i < released and max(running[RUN_END, release_order[i]], now + 1) == when:
-                row = release_order[i]
-                node = running[RUN_NODE, row]
+        while i < released and max(releases[RUN_END, i], now + 1) == when:
+            node = releases[RUN_NODE, i]
+            if suits(req.suits, shape, nodes[KIND, node]) and reach(
+                cluster, req, scratch, shape, part, skip_held, node
+            ):
+                row = timeline.release_order[i]
                 for r in range(amounts.shape[2]):
-                    amounts[AVAIL, node, r] += run_amount[row, r]
-                i += 1
-            elif k < placed and rows[ROW_RELEASE, rows[ROW_ORDER, k]] == when:
-                row = rows[ROW_ORDER, k]
-                node = rows[ROW_NODE, row]
+                    amounts[AVAIL, node, r] += timeline.run_amount[row, r]
+                notice(cluster, req, scratch, shape, node)
+            i += 1
+        while k < placed and rows[ROW_RELEASE, rows[ROW_ORDER, k]] == when:
+            row = rows[ROW_ORDER, k]
+            node = rows[ROW_NODE, row]
+            if suits(req.suits, shape, nodes[KIND, node]) and reach(
+                cluster, req, scratch, shape, part, skip_held, node
+            ):
                 for r in range(amounts.shape[2]):
-                    amounts[AVAIL, node, r] += row_amount[row, r]
-                k += 1
-            else:
-                break
-            if nodes[ELIGIBLE, node] > 0:
-                old = nodes[FITTING, node]
-                new = hosts(amounts, AVAIL, node, shapes, needs, shape)
-                if new > old:
-                    nodes[FITTING, node] = new
-                    count_node(req, scratch, shape, nodes[ELIGIBLE, node] == 2, old, new)
-                    if old == 0:
-                        nodes[READY, found] = node
-                        found += 1
-    histogram[: counters[WIDEST] + 1] = 0
+                    amounts[AVAIL, node, r] += timeline.row_amount[row, r]
+                notice(cluster, req, scratch, shape, node)
+            k += 1
+    set_marks(cluster, req, shape, 0)
+    scratch.histogram[: counters[WIDEST] + 1] = 0
     counters[STEPS] += i + k
     return when
 

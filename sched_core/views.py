@@ -29,6 +29,8 @@ class Cluster(NamedTuple):
     """[n, words]"""
     dims: Matrix
     """[columns, R], see below."""
+    kinds: Matrix
+    """[2, kinds]: KIND_NODE, KIND_COUNT; see `sched_core.kinds`."""
 
 
 # Layers of `amounts`.
@@ -41,7 +43,9 @@ AVAIL = 3
 """Free at the instant a sweep has reached."""
 ROOM = 4
 """What one job may take, scratch."""
-LAYERS = 5
+SEEN = 5
+"""What was free when FITTING_NODES and what is short were last counted."""
+LAYERS = 6
 
 # Columns of `nodes`.
 USE = 0
@@ -68,7 +72,15 @@ PICK_TASKS = 12
 """What `choose` chose."""
 HEAD_NODE = 13
 """Promised nodes, head after head."""
-NODE_COLUMNS = 14
+KIND = 14
+STAMP = 15
+"""The sweep for which AVAIL, ELIGIBLE and FITTING hold."""
+NODE_COLUMNS = 16
+
+KIND_NODE = 0
+"""A node of the kind."""
+KIND_COUNT = 1
+"""Nodes of the kind."""
 
 # Columns of `dims`.
 PARENT = 0
@@ -86,17 +98,32 @@ class Requests(NamedTuple):
     shapes: Matrix
     """[columns, s], see below."""
     needs: Cube
-    """[2, s, R]: PER_NODE, PER_TASK."""
+    """[3, s, R]: PER_NODE, PER_TASK, PER_FIRST."""
     parts: Matrix
     """[s, longest] partition numbers, -1 padding."""
     clauses: Cube
     """[s, most, words] features."""
     listed: Vector
     """Node rows: of each shape the required, then the excluded."""
+    suits: Matrix
+    """[s, words] kinds, usable ones, of which an empty node hosts a part of the shape."""
+    suited: Matrix
+    """[kinds, words] the same the other way round: shapes."""
+    fitting: Matrix
+    """[s, 1 + R]: nodes that fit what is SEEN (FITTING_NODES); of the other suitable ones, those on
+    which each dimension is short."""
+
+
+SUIT_SHIFT = 5
+SUIT_MASK = 31
+"""Words of `suits` and `suited` hold 32 bits each."""
+FITTING_NODES = 0
 
 
 PER_NODE = 0
 PER_TASK = 1
+PER_FIRST = 2
+"""What a node with a first task takes."""
 
 # Columns of `shapes`: those of the ShapeTable, then scratch.
 NTASKS = 0
@@ -115,21 +142,30 @@ CURSOR = 10
 FAIL_FROM = 11
 """Jobs of the shape that run this long (s) or longer cannot start; FAR: not known to."""
 CODE = 12
-"""-1 not surveyed; else 0, or the VerdictCode of a shape that no usable node can host."""
+"""0, or the VerdictCode of a shape that usable nodes cannot host, however empty they are."""
 EARLIEST = 13
 """-1 not estimated; else earliest start ignoring other pending jobs."""
 MATCHING = 14
+"""Nodes that host a part of it when empty."""
 USABLE = 15
+"""Those of them that take jobs."""
 FITTING_NOW = 16
+"""Those of them that host a part of it now, after all starts."""
 SHORT = 17
-"""Results of the survey: nodes, and the short dimension."""
+"""Dimension that is short on most nodes: now, or (NEVER) always; -1: none."""
 NO_HEAD = 18
 """1: no record of the shape can become a head any more in this pass."""
 CURSOR_BEYOND = 19
 """Places in ORDER before which nothing is left, promises heeded, for jobs that end at BEYOND_FROM
 or later."""
 BEYOND_FROM = 20
-SHAPE_ROWS = 21
+SETTLED = 21
+"""-1; else the VerdictCode of every further record of the shape that cannot start."""
+SIMPLE = 22
+"""1: one task on one node of one partition, no node named."""
+PLAIN = 23
+"""1: what it takes on a node hangs on nothing (not on types of devices, not on the node)."""
+SHAPE_ROWS = 24
 
 
 class Timeline(NamedTuple):
@@ -145,6 +181,10 @@ class Timeline(NamedTuple):
     """[5, k], see below."""
     row_amount: Matrix
     """[k, R]"""
+    releases: Matrix
+    """[2, a] RUN_NODE and RUN_END in `release_order`."""
+    buckets: Vector
+    """[BUCKETS + 1] scratch."""
 
 
 RUN_NODE = 0
@@ -156,6 +196,8 @@ ROW_ORDER = 3
 """Placed rows by rising release."""
 ROW_SCRATCH = 4
 ROW_COLUMNS = 5
+BUCKET_BITS = 11
+BUCKETS = 2048
 
 
 class Queue(NamedTuple):
@@ -238,4 +280,6 @@ ROWS = 7
 HEADS = 8
 EXAMINED = 9
 NODES = 10
-COUNTERS = 11
+SWEEP = 11
+"""Number of the last sweep."""
+COUNTERS = 12

@@ -167,7 +167,7 @@ class Cluster:
             kind=kind, depth=bounds.depth, window=bounds.window, resolution=bounds.resolution
         )
         t = self.tables
-        return plan(t.nodes, t.shapes, t.jobs, t.running, policy, self.now, last)
+        return plan(t.nodes, t.shapes, t.jobs, t.running, policy, self.now, promises=last)
 
     def oracle(self, bounds: Bounds, last: Last | None = None) -> Conservative:
         twins = {

@@ -56,7 +56,7 @@ def replay(jobs: list[PoolJob], kind: PolicyKind, nodes: int) -> list[int]:
         parts = (tables.nodes, tables.shapes, tables.jobs, tables.running)
         if last is not None:
             last = replace(last, freed=bool(ended))
-        made = plan(*parts, Policy(kind=kind), now, last)
+        made = plan(*parts, Policy(kind=kind), now, promises=last)
         last, due = Promises.of(made), made.head_start.tolist()
         for k, i in enumerate(made.start_job.tolist()):
             rows = slice(int(made.start_ptr[k]), int(made.start_ptr[k + 1]))

@@ -1,0 +1,133 @@
+"""What a pass works in, and what of it the next pass over the same tables can use again.
+
+Nothing here decides anything: a plan made with a `Memory`, whatever it has seen before, equals one
+made from scratch. What is kept: which kinds of nodes suit which shapes, and on how many nodes each
+fits, corrected for those nodes whose free amounts are no longer what was last seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sched_core import views
+from sched_core.columns import Ints
+from sched_core.kinds import kinds
+from sched_core.nodes import NodeTable
+from sched_core.shapes import ShapeTable
+
+_KEPT = slice(views.CODE, views.SHORT + 1)
+
+
+class Memory:
+    """Arrays of one owner of tables. Not shared: a plan that uses it changes it.
+
+    `fresh[...]`: shapes to be surveyed; `changed[...]`: nodes whose free amounts differ from what
+    was seen; `anew`: nothing kept is of use.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[object, ...] = ()
+        self._features: Ints = np.zeros(0, np.int64)
+        self._serial: Ints = np.zeros(0, np.int64)
+        self._kinds: Ints = np.zeros((2, 0), np.int64)
+        self._amounts: Ints = np.zeros((views.LAYERS, 0, 0), np.int64)
+        self._nodes: Ints = np.zeros((views.NODE_COLUMNS, 0), np.int64)
+        self._suits: Ints = np.zeros((0, 0), np.int64)
+        self._suited: Ints = np.zeros((0, 0), np.int64)
+        self._fitting: Ints = np.zeros((0, 0), np.int64)
+        self._columns: Ints = np.zeros((views.SHAPE_ROWS, 0), np.int64)
+        self.fresh: Ints = np.zeros(0, np.int64)
+        self.changed: Ints = np.zeros(0, np.int64)
+        self.anew = True
+
+    def bind(self, nodes: NodeTable, shapes: ShapeTable) -> tuple[views.Cluster, views.Requests]:
+        """Arrays of a pass over these tables, with what is new, free and changed written in."""
+        nodes.fit_columns()
+        shapes.fit_words()
+        n, s, dims = nodes.rows, shapes.rows, len(nodes.dims)
+        named = np.bitwise_or.reduce(
+            shapes.clauses[:s].reshape(-1, shapes.clauses.shape[2]), axis=0
+        )
+        of = (nodes, shapes, nodes.version, n, dims)
+        known = len(self._features)
+        self.anew = of != self._of or len(named) != known or bool((named & ~self._features).any())
+        if self.anew:
+            self._of, self._features = of, named
+            self._renew(nodes, n, dims)
+        self._make_room(s, dims)
+        changed = self._amounts[views.SEEN] != nodes.free[:n, :dims]
+        self.changed = np.flatnonzero(changed.any(axis=1)).astype(np.int64, copy=False)
+        self.fresh = np.flatnonzero(self._serial[:s] != shapes.serial[:s]).astype(
+            np.int64, copy=False
+        )
+        self._serial[:s] = shapes.serial[:s]
+        return self._cluster(nodes, n, dims), self._requests(shapes, s, dims)
+
+    def _renew(self, nodes: NodeTable, n: int, dims: int) -> None:
+        """Nodes are others than before: nothing kept holds."""
+        number, first, count = kinds(nodes, self._features)
+        self._kinds = np.stack([first, count]).astype(np.int64, copy=False)
+        self._amounts = np.zeros((views.LAYERS, n, dims), np.int64)
+        self._amounts[views.CAPACITY] = nodes.capacity[:n, :dims]
+        self._nodes = np.zeros((views.NODE_COLUMNS, n), np.int64)
+        self._nodes[views.USE] = nodes.use[:n]
+        self._nodes[views.WEIGHT] = nodes.weight[:n]
+        self._nodes[views.KIND] = number
+        self._serial = np.zeros(0, np.int64)
+
+    def _make_room(self, s: int, dims: int) -> None:
+        """Room for more shapes than there are: whoever had a row keeps what is known of it."""
+        if len(self._serial) == 0 or s > len(self._serial):
+            rows = max(16, 2 * s)
+            kind_words = _words(self._kinds.shape[1])
+            self._serial = np.zeros(rows, np.int64)
+            self._suits = np.zeros((rows, kind_words), np.int64)
+            self._suited = np.zeros((self._kinds.shape[1], _words(rows)), np.int64)
+            self._fitting = np.zeros((rows, 1 + dims), np.int64)
+            self._columns = np.zeros((views.SHAPE_ROWS, rows), np.int64)
+            self.anew = True
+
+    def _cluster(self, nodes: NodeTable, n: int, dims: int) -> views.Cluster:
+        self._amounts[views.FREE] = nodes.free[:n, :dims]
+        order = nodes.preference()
+        columns = self._nodes
+        columns[views.ORDER, : len(order)] = order
+        columns[views.HOLD_START] = views.FAR
+        columns[[views.BLOCKED, views.MARK, views.STAMP]] = 0
+        per_dim = np.zeros((views.DIM_COLUMNS, dims), np.int64)
+        per_dim[views.PARENT] = nodes.dims.parent
+        words = (nodes.partitions, nodes.features)
+        return views.Cluster(self._amounts, columns, *words, per_dim, self._kinds)
+
+    def _requests(self, shapes: ShapeTable, s: int, dims: int) -> views.Requests:
+        """The shapes' columns, and scratch per shape."""
+        columns = self._columns
+        columns[: views.SHAPE_COLUMNS, :s] = shapes.columns[: views.SHAPE_COLUMNS, :s]
+        columns[[views.CURSOR, views.NO_HEAD, views.CURSOR_BEYOND, views.BEYOND_FROM]] = 0
+        columns[views.FAIL_FROM] = views.FAR
+        columns[[views.EARLIEST, views.SETTLED]] = -1
+        needs = np.empty((3, s, dims), np.int64)
+        needs[views.PER_NODE] = shapes.node_need[:s, :dims]
+        needs[views.PER_TASK] = shapes.task_need[:s, :dims]
+        needs[views.PER_FIRST] = needs[views.PER_NODE] + needs[views.PER_TASK]
+        rest = (shapes.parts, shapes.clauses, shapes.listed)
+        self._mark_simple(shapes, s, dims)
+        return views.Requests(columns, needs, *rest, self._suits, self._suited, self._fitting)
+
+    def _mark_simple(self, shapes: ShapeTable, s: int, dims: int) -> None:
+        """Which shapes ask for one task on one node of one partition, and take it as they say."""
+        named = shapes.nrequired[:s] + shapes.nexcluded[:s]
+        alone = (shapes.ntasks[:s] == 0) & (shapes.low[:s] == 1) & (shapes.high[:s] == 1)
+        alone &= (named == 0) & (shapes.parts[:s, 1:] < 0).all(axis=1)
+        parent = np.array(shapes.nodes.dims.parent)
+        plain = alone & (shapes.exclusive[:s] == 0)
+        for total in range(2, dims):
+            types = shapes.node_need[:s, :dims][:, parent == total]
+            if types.shape[1]:
+                plain &= types.sum(axis=1) == shapes.node_need[:s, total]
+        self._columns[views.SIMPLE, :s] = alone
+        self._columns[views.PLAIN, :s] = plain
+
+
+def _words(bits: int) -> int:
+    return (bits >> views.SUIT_SHIFT) + 1

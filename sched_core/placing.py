@@ -1,0 +1,182 @@
+"""Starting a gang: find its nodes, take its amounts there, write it down."""
+
+from __future__ import annotations
+
+from sched_core.fit import choose, fill_amount, fill_room, first_fit, gather
+from sched_core.jit import inlined
+from sched_core.views import (
+    AMOUNT,
+    FREE,
+    HIGH,
+    HOLD_START,
+    NTASKS,
+    PER_NODE,
+    PICK_NODE,
+    PICK_TASKS,
+    PLAIN,
+    ROOM,
+    ROW_NODE,
+    ROW_RELEASE,
+    ROW_TASKS,
+    ROWS,
+    SIMPLE,
+    SPARE,
+    START_END,
+    START_PART,
+    START_RECORD,
+    STARTS,
+    STATE,
+    TASKS_EACH,
+    Cluster,
+    Queue,
+    Requests,
+    Scratch,
+    Timeline,
+)
+
+
+@inlined
+def commit(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    shape: int,
+    part: int,
+    row: int,
+    size: int,
+    now: int,
+    end: int,
+) -> None:
+    """Place the chosen gang: take its amounts, write its rows. O(nodes of the gang x R²).
+
+    Invariant: FREE and, beyond a promise, SPARE stay at least 0 in every dimension taken.
+    """
+    amounts = cluster.amounts
+    nodes = cluster.nodes
+    dims = cluster.dims
+    shapes = req.shapes
+    rows = timeline.rows
+    row_amount = timeline.row_amount
+    starts = queue.starts
+    counters = scratch.counters
+    start, at = counters[STARTS], counters[ROWS]
+    for i in range(size):
+        node = nodes[PICK_NODE, i]
+        beyond = end > nodes[HOLD_START, node]
+        fill_room(cluster, node, beyond)
+        fill_amount(cluster, req, shape, node, nodes[PICK_TASKS, i], ROOM)
+        for r in range(amounts.shape[2]):
+            amounts[FREE, node, r] -= dims[AMOUNT, r]
+            row_amount[at, r] = dims[AMOUNT, r]
+            if beyond:
+                amounts[SPARE, node, r] -= dims[AMOUNT, r]
+        rows[ROW_NODE, at] = node
+        rows[ROW_RELEASE, at] = max(end, now + 1)
+        rows[ROW_TASKS, at] = (
+            nodes[PICK_TASKS, i] if shapes[NTASKS, shape] > 0 else shapes[TASKS_EACH, shape]
+        )
+        at += 1
+    starts[START_RECORD, start] = row
+    starts[START_PART, start] = part
+    starts[START_END, start + 1] = at
+    counters[STARTS] = start + 1
+    counters[ROWS] = at
+
+
+@inlined
+def commit_simple(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    shape: int,
+    row: int,
+    node: int,
+    end: int,
+) -> None:
+    """What `commit` comes to for a SIMPLE and PLAIN shape on a node without a promise. O(R)."""
+    amounts = cluster.amounts
+    shapes = req.shapes
+    rows = timeline.rows
+    counters = scratch.counters
+    start, at = counters[STARTS], counters[ROWS]
+    for r in range(amounts.shape[2]):
+        need = req.needs[PER_NODE, shape, r]
+        amounts[FREE, node, r] -= need
+        timeline.row_amount[at, r] = need
+    rows[ROW_NODE, at] = node
+    rows[ROW_RELEASE, at] = end
+    rows[ROW_TASKS, at] = shapes[TASKS_EACH, shape]
+    queue.starts[START_RECORD, start] = row
+    queue.starts[START_PART, start] = req.parts[shape, 0]
+    queue.starts[START_END, start + 1] = at + 1
+    counters[STARTS] = start + 1
+    counters[ROWS] = at + 1
+
+
+@inlined
+def simple_size(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end: int) -> int:
+    """Choose the node of a SIMPLE shape: 1 and PICK_NODE, PICK_TASKS; 0 if there is none."""
+    nodes = cluster.nodes
+    node = first_fit(cluster, req, scratch, shape, end)
+    if node < 0:
+        return 0
+    nodes[PICK_NODE, 0] = node
+    nodes[PICK_TASKS, 0] = 1
+    return 1
+
+
+@inlined
+def try_start(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    shape: int,
+    row: int,
+    now: int,
+    end: int,
+    fifo: bool,
+) -> bool:
+    """Start one gang in the first of its partitions where it fits. O(partitions x nodes x R)."""
+    nodes = cluster.nodes
+    shapes = req.shapes
+    parts = req.parts
+    options = scratch.options
+    for option in range(parts.shape[1]):
+        part = parts[shape, option]
+        if part < 0:
+            break
+        if fifo and options[STATE, part] > 0:
+            continue
+        if shapes[SIMPLE, shape]:
+            size = simple_size(cluster, req, scratch, shape, end)
+        else:
+            found = gather(cluster, req, scratch, shape, part, end, True)
+            size = choose(cluster, req, scratch, shape, found, shapes[HIGH, shape])
+        if size > 0 and shapes[PLAIN, shape] and end <= nodes[HOLD_START, nodes[PICK_NODE, 0]]:
+            node = nodes[PICK_NODE, 0]
+            commit_simple(cluster, req, timeline, queue, scratch, shape, row, node, end)
+            return True
+        if size > 0:
+            commit(cluster, req, timeline, queue, scratch, shape, part, row, size, now, end)
+            return True
+    return False
+
+
+@inlined
+def fits_now(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) -> bool:
+    """Whether a gang would fit if no promise and no blocked head stood in its way."""
+    shapes = req.shapes
+    parts = req.parts
+    for option in range(parts.shape[1]):
+        part = parts[shape, option]
+        if part >= 0:
+            found = gather(cluster, req, scratch, shape, part, 0, False)
+            if choose(cluster, req, scratch, shape, found, shapes[HIGH, shape]) > 0:
+                return True
+    return False
