@@ -19,8 +19,8 @@ from sched_core.codes import MoveCause
 from sched_core.filling import try_now
 from sched_core.fit import choose
 from sched_core.holes import candidates, earliest_hole
-from sched_core.jit import entry, inlined
-from sched_core.outcome import explain, is_open, start_gang
+from sched_core.jit import entry, inlined, kernel
+from sched_core.outcome import explain, is_open, is_over, start_gang
 from sched_core.profile import build
 from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own
 from sched_core.report import LATEST, finish
@@ -185,9 +185,7 @@ def step(
         return -1
     if mine:
         own(profile, held, i, 0)
-        mark_rows(profile, held, i, True)
-        state[EPOCH] = state[CLOCK]
-    records[R_START, i] = FAR
+        forget(profile, held, i)
     part = req.parts[shape, state[OPTION]]
     if when == now:
         start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size)
@@ -200,6 +198,14 @@ def step(
     records[R_END, i] = at + size
     state[HELD_ROWS] = at + size
     return when
+
+
+@kernel
+def forget(profile: Profile, held: Reservations, i: int) -> None:
+    """The promise of record `i`, lifted, is given up: others may have what it held. O(rows)."""
+    mark_rows(profile, held, i, True)
+    held.records[R_START, i] = FAR
+    profile.state[EPOCH] = profile.state[CLOCK]
 
 
 @inlined
@@ -226,6 +232,13 @@ def consider(
     while queue.records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
         kept = records[R_START, i]
         mine = kept < FAR
+        if is_over(queue, i):
+            if mine and kept <= now:
+                lift(cluster, queue, profile, held, i, 1)
+                forget(profile, held, i)
+            elif mine:
+                queue.records[V_PLANNED, i] = kept
+            return
         if mine and kept > now and not state[COMPRESS]:
             when = FAR
         elif state[VISITS] > state[BUDGET] and kept > now:

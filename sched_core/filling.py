@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sched_core.fit import choose, hosts, set_marks
 from sched_core.jit import inlined
-from sched_core.outcome import explain, start_gang
+from sched_core.outcome import explain, is_over, start_gang
 from sched_core.promises import have_room
 from sched_core.verdict import NOT_REACHED, STARTED
 from sched_core.views import (
@@ -120,6 +120,8 @@ def try_now(
     row = queue.order[i]
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
     while queue.records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
+        if is_over(queue, i):
+            return
         size = 0
         for option in range(parts.shape[1]):
             part = parts[shape, option]

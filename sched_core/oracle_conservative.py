@@ -25,6 +25,7 @@ from sched_core.oracle import (
     tasks_fit,
     within,
 )
+from sched_core.oracle_limits import Limit, charge, exceeded
 from sched_core.request import Request
 
 Rows = list[tuple[str, int, Amounts]]
@@ -62,14 +63,22 @@ class Conservative:
     """The twin of one pass. `last` None: re-planning."""
 
     def __init__(
-        self, nodes: dict[str, Node], held: list[Held], now: int, bounds: Bounds, last: Last | None
+        self,
+        nodes: dict[str, Node],
+        held: list[Held],
+        now: int,
+        bounds: Bounds,
+        last: Last | None,
+        limits: dict[str, Limit] | None = None,
     ) -> None:
+        self.limits = limits or {}
         self.nodes = nodes
         self.now = now
         self.bounds = bounds
         self.last = last or Last()
         self.booked = [(h.node, now, max(h.end, now + 1), h.amounts) for h in held]
-        self.order = Pass(nodes, [], now, False).order
+        self.judge = Pass(nodes, [], now, False)
+        self.order = self.judge.order
         self.base = {name: dict(node.free) for name, node in nodes.items()}
         for name, _, _, amounts in self.booked:
             for key, amount in amounts.items():
@@ -218,6 +227,10 @@ class Conservative:
         placed = 0
         while placed < job.count:
             old = self.promises.get(job.job_id)
+            demand = self.judge.demand(job.request)
+            if exceeded(self.limits, job.limit, demand):
+                self.over(job, old)
+                return
             if old is not None and old.start > self.now and not self.last.freed:
                 break
             if old is not None:
@@ -239,6 +252,7 @@ class Conservative:
                 for key, amount in amounts.items():
                     self.nodes[name].free[key] -= amount
             self.starts.append(Start(job.job_id, promise.partition, promise.rows))
+            charge(self.limits, job.limit, demand)
             placed += 1
             latest = None if old is not None else latest
         if placed == job.count:
@@ -247,14 +261,21 @@ class Conservative:
             return
         self.explain(job)
 
+    def over(self, job: Job, old: Promise | None) -> None:
+        """A limit keeps it from starting: a promise that is due is given up, another one stays."""
+        self.code[job.job_id] = VerdictCode.LIMIT
+        if old is not None and old.start <= self.now:
+            self.book(job, self.promises.pop(job.job_id), -1)
+        elif old is not None:
+            self.planned[job.job_id] = old.start
+
     def explain(self, job: Job) -> None:
         """The verdict on a record that waits."""
         mine = self.promises.get(job.job_id)
         if mine is not None:
             self.planned[job.job_id] = mine.start
-        judge = Pass(self.nodes, [], self.now, False)
-        if not judge.possible(job.request, True):
-            ever = judge.possible(job.request, False)
+        if not self.judge.possible(job.request, True):
+            ever = self.judge.possible(job.request, False)
             self.code[job.job_id] = VerdictCode.NODE_NOT_AVAIL if ever else VerdictCode.NEVER
             return
         first = not self.waiting.issuperset(job.request.partitions)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sched_core.jit import kernel
+from sched_core.limitcheck import charge, over_limit
 from sched_core.promises import occupy
-from sched_core.verdict import PRIORITY, RESOURCES
+from sched_core.verdict import LIMIT, PRIORITY, RESOURCES
 from sched_core.views import (
     CODE,
     FAIL_FROM,
@@ -14,6 +15,7 @@ from sched_core.views import (
     J_COUNT,
     J_DURATION,
     J_GATE,
+    J_LIMIT,
     J_SHAPE,
     LOW,
     ROW_NODE,
@@ -26,6 +28,7 @@ from sched_core.views import (
     STATE,
     V_CODE,
     V_PLACED,
+    V_SHORT,
     Cluster,
     Queue,
     Requests,
@@ -44,6 +47,24 @@ def is_open(queue: Queue, i: int, now: int) -> bool:
     row = queue.order[i]
     jobs = queue.jobs
     return bool(jobs[J_GATE, row] == 0 and jobs[J_BEGIN, row] <= now and jobs[J_COUNT, row] > 0)
+
+
+@kernel
+def is_over(queue: Queue, i: int) -> bool:
+    """Whether a limit keeps a task of record `i` from starting; its verdict then says which. O(R).
+
+    Limits count what runs: whether a later start would be within them nobody knows, so a record
+    over a limit is promised nothing new, and blocks nobody.
+    """
+    row = queue.order[i]
+    limit = queue.jobs[J_LIMIT, row]
+    if limit < 0:
+        return False
+    over = over_limit(queue, queue.jobs[J_SHAPE, row], limit)
+    if over >= 0:
+        queue.records[V_CODE, i] = LIMIT
+        queue.records[V_SHORT, i] = over - 1
+    return bool(over >= 0)
 
 
 @kernel
@@ -79,6 +100,8 @@ def start_gang(
     counters[STARTS] = start + 1
     counters[ROWS] = at + size
     queue.records[V_PLACED, i] += 1
+    if queue.jobs[J_LIMIT, row] >= 0:
+        charge(queue, shape, queue.jobs[J_LIMIT, row])
 
 
 @kernel
