@@ -53,7 +53,7 @@ def score(job: PoolJob, order: str, now: int) -> float:
     if order == "sjf":
         return r
     if order == "ljf":
-        return -n
+        return -r
     if order == "saf":
         return r * n
     if order == "f1":

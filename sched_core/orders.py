@@ -8,7 +8,7 @@ the processors, `s` the instant of submission, `w` the wait so far. Ties fall to
 |---|---|---|
 | fcfs | smallest s | |
 | sjf | smallest r | |
-| ljf | largest n (largest job) | |
+| ljf | largest r (longest job) | Streit, JSSPP'02 |
 | saf | smallest r n (area) | |
 | f1 | smallest log10(r) n + 870 log10(s) | Carastan-Santos and de Camargo, SC'17, table 3 |
 | wfp3 | largest (w/r)^3 n | Tang, Lan, Desai and Buettner, Cluster'09 |
@@ -39,7 +39,7 @@ def rank(order: str, submit: Ints, procs: Ints, estimate: Ints) -> Ints:
     turn = np.arange(len(submit), dtype=np.int64)
     keys = {
         "sjf": estimate,
-        "ljf": -procs,
+        "ljf": -estimate,
         "saf": estimate * procs,
     }
     key: np.typing.NDArray[np.generic] = keys.get(order, turn)
