@@ -297,3 +297,40 @@ def test_terms_are_a_fold_whatever_rows_they_landed_in() -> None:
     assert len(first.terms.content()) == 52
     assert first.terms.lost_work(1 << 50).max() == LOST_MAX
     assert np.all(first.terms.lost_work(-5) == 0)
+
+
+def full_nodes(jobs: list[tuple[list[int], int]], nodes: int) -> Tables:
+    """Nodes of one CPU; each job holds those it names, whole, and has done so many seconds."""
+    tables = Tables()
+    for i in range(nodes):
+        tables.nodes.set(f"n{i}", cpu=1000, memory=0, partitions=("p",))
+    for job_id, (where, lost) in enumerate(jobs):
+        tables.running.add(job_id, 5000, where, [[1000]] * len(where))
+        tables.running.set_terms(job_id, tier=0, since=NOW - lost, weight=1000)
+    return tables
+
+
+def test_what_a_wide_victim_frees_beside_spares_the_dearest_other() -> None:
+    """The third node comes with a second one: of the two cheaper jobs the dearer one is spared."""
+    tables = full_nodes([([0], 4), ([1], 8), ([2, 3], 9)], nodes=4)
+    request = Request(partitions=("p",), cpu_per_node=1000, min_nodes=3)
+    parts = (tables.nodes, tables.shapes, tables.running)
+    found = plan_preemption(*parts, tables.shapes.intern(request), 1, PreemptPolicy(), NOW)
+    assert found is not None
+    assert found.victims.tolist() == [0, 2]
+    assert not found.exact, "a victim on several nodes: the least is not promised"
+
+
+def test_of_equal_lost_work_fewer_victims_count() -> None:
+    tables = Tables()
+    for name in ("a", "b"):
+        tables.nodes.set(name, cpu=2000, memory=0, partitions=("p",))
+    for job_id, (node, cpu) in enumerate([(0, 1000), (0, 1000), (1, 2000)]):
+        tables.running.add(job_id, 5000, [node], [[cpu]])
+        tables.running.set_terms(job_id, tier=0, mode=PreemptMode.SUSPEND)
+    request = Request(partitions=("p",), cpu_per_node=2000, min_nodes=1)
+    parts = (tables.nodes, tables.shapes, tables.running)
+    found = plan_preemption(*parts, tables.shapes.intern(request), 1, PreemptPolicy(), NOW)
+    assert found is not None
+    assert (found.victims.tolist(), found.lost_work) == ([2], 0)
+    assert found.mode.tolist() == [PreemptMode.SUSPEND]
