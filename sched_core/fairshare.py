@@ -4,7 +4,8 @@ Fair Tree (R. Cox and L. Morrison, 2014). Among siblings the *level fair-share* 
 of the siblings' shares that is one's own over the part of their usage that is. The tree is walked
 depth first, best level first; users are ranked as they are met, and a user's factor is his rank
 from below over the number of users. Siblings of one level: users share a rank, accounts have their
-children merged into one list, and a user beside an account has the rank of its best user.
+children merged into one list, and a user beside an account has the rank of its best user. Users
+that inherit (`shares.INHERIT`) share a rank within their account.
 
 Classic (multifactor without Fair Tree). S is the product of the parts down the tree, U the
 *effective usage*: one's own part of all usage, drawn towards what the account as a whole used.
@@ -32,6 +33,7 @@ UNUSED = 1e300
 
 # Rows of `columns`.
 PARENT = 0
+"""In: as in the ShareTable. Out: looking through accounts that inherit."""
 SHARES = 1
 KIND = 2
 """As in the ShareTable."""
@@ -80,7 +82,8 @@ def link(tree: Tree) -> int:
     """Fill FIRST to ORDER and the sums; gives the number of rows in ORDER. O(n).
 
     Invariant: afterwards USED of an account holds its own usage and that of all below it, at most
-    USAGE_MAX. Rows that are absent, or hang below nothing, are in no list.
+    USAGE_MAX. Rows that are absent, or hang below nothing, are in no list. Siblings that inherit
+    are in no sum over siblings. O(depth) more for every row below accounts that inherit.
     """
     columns = tree.columns
     count = columns.shape[1]
@@ -88,6 +91,9 @@ def link(tree: Tree) -> int:
     columns[FIRST : NEXT + 1] = -1
     for row in range(count - 1, 0, -1):
         above = columns[PARENT, row]
+        while above > 0 and columns[SHARES, above] < 0:
+            above = columns[PARENT, above]
+        columns[PARENT, row] = above
         if columns[KIND, row] >= 0 and above >= 0:
             columns[NEXT, row] = columns[FIRST, above]
             columns[FIRST, above] = row
@@ -99,7 +105,7 @@ def link(tree: Tree) -> int:
         row = columns[ORDER, i]
         child = columns[FIRST, row]
         while child >= 0:
-            columns[BELOW_SHARES, row] += columns[SHARES, child]
+            columns[BELOW_SHARES, row] += max(columns[SHARES, child], 0)
             columns[ORDER, known] = child
             known += 1
             child = columns[NEXT, child]
@@ -107,7 +113,8 @@ def link(tree: Tree) -> int:
         row = columns[ORDER, i]
         above = columns[PARENT, row]
         used = columns[USED, row]
-        columns[BELOW_USED, above] = min(columns[BELOW_USED, above] + used, USAGE_MAX)
+        if columns[SHARES, row] >= 0:
+            columns[BELOW_USED, above] = min(columns[BELOW_USED, above] + used, USAGE_MAX)
         columns[USED, above] = min(columns[USED, above] + used, USAGE_MAX)
     return known
 
@@ -116,7 +123,7 @@ def link(tree: Tree) -> int:
 def levels(tree: Tree, known: int) -> int:
     """Fill LEVEL of all but the root; gives the number of users. O(n).
 
-    One division of two products: exact, so that equal ratios tie, while these stay below 2^53.
+    Users that inherit are of one level, as if each had used exactly his share. One division of two products: exact, so that equal ratios tie, while these stay below 2^53.
     """
     columns = tree.columns
     users = 0
@@ -125,8 +132,8 @@ def levels(tree: Tree, known: int) -> int:
         above = columns[PARENT, row]
         used = columns[USED, row]
         users += columns[KIND, row] == 1
-        if columns[SHARES, row] == 0:
-            tree.reals[LEVEL, row] = 0.0
+        if columns[SHARES, row] <= 0:
+            tree.reals[LEVEL, row] = 1.0 if columns[SHARES, row] < 0 else 0.0
         elif used == 0:
             tree.reals[LEVEL, row] = UNUSED
         else:
@@ -241,7 +248,8 @@ def half_power(exponent: float) -> int:
 def halve_users(tree: Tree, damping: int) -> int:
     """Classic: FACTOR = 2^-(U / S / damping) of users and accounts; gives the rows done. O(n).
 
-    Below the first level U = own + (U of the account - own) x shares / shares of all siblings.
+    Below the first level U = own + (U of the account - own) x shares / shares of all siblings. Who
+    inherits has the factor of the account.
     """
     columns = tree.columns
     reals = tree.reals
@@ -249,19 +257,25 @@ def halve_users(tree: Tree, damping: int) -> int:
     known = link(tree)
     whole = float(max(columns[USED, 0], 1))
     reals[PART, 0] = 1.0
-    for i in range(1, known):
+    reals[EFFECTIVE, 0] = float(columns[USED, 0]) / whole
+    for i in range(known):
         row = columns[ORDER, i]
         above = columns[PARENT, row]
-        part = 0.0
-        if columns[SHARES, row] > 0:
-            part = float(columns[SHARES, row]) / float(columns[BELOW_SHARES, above])
-        own = float(columns[USED, row]) / whole
-        if above > 0:
-            own += (reals[EFFECTIVE, above] - own) * part
-        reals[EFFECTIVE, row] = own
-        reals[PART, row] = reals[PART, above] * part
+        if i > 0 and columns[SHARES, row] < 0:
+            reals[EFFECTIVE, row] = reals[EFFECTIVE, above]
+            reals[PART, row] = reals[PART, above]
+        elif i > 0:
+            part = 0.0
+            if columns[SHARES, row] > 0:
+                part = float(columns[SHARES, row]) / float(columns[BELOW_SHARES, above])
+            own = float(columns[USED, row]) / whole
+            if above > 0:
+                own += (reals[EFFECTIVE, above] - own) * part
+            reals[EFFECTIVE, row] = own
+            reals[PART, row] = reals[PART, above] * part
         if reals[PART, row] > 0.0:
-            columns[FACTOR, row] = half_power(own / reals[PART, row] / damping)
+            used = reals[EFFECTIVE, row] / reals[PART, row]
+            columns[FACTOR, row] = half_power(used / damping)
     return known
 
 
@@ -303,8 +317,9 @@ def classic(table: ShareTable, now: int, damping: int = 1) -> Ints:
 def standing(table: ShareTable, now: int) -> tuple[Ints, Ints]:
     """[rows] usage of every association with all below it, and its level in steps of 2^-30.
 
-    Usage in thousandths x seconds. A level of ONE is exactly the share; below it one has had more.
-    Levels are cut off at 2^62 (no usage). What people are shown; O(n log n).
+    Usage in thousandths x seconds (an account that inherits: its own only). A level of ONE is
+    exactly the share; below it one has had more. Levels are cut off at 2^62 (no usage). What people
+    are shown; O(n log n).
     """
     jit.compile_kernels()
     tree = _tree(table, now)

@@ -15,7 +15,10 @@ UNUSED = Fraction(1 << 200)
 
 @dataclass(frozen=True)
 class Association:
-    """One row of the tree: `parent` is a name, "root" at the top; `used` by itself."""
+    """One row of the tree: `parent` is a name, "root" at the top; `used` by itself.
+
+    `shares` below 0: it inherits.
+    """
 
     parent: str
     shares: int
@@ -33,15 +36,23 @@ def total_used(tree: Tree, name: str) -> int:
 
 
 def children(tree: Tree, name: str) -> list[str]:
-    """Names directly below one."""
-    return [child for child, row in tree.items() if row.parent == name]
+    """Names below one in the tree that fair-share looks at."""
+    return [child for child in tree if parent(tree, child) == name]
+
+
+def parent(tree: Tree, name: str) -> str:
+    """The account above, looking through those that inherit."""
+    above = tree[name].parent
+    while above != "root" and tree[above].shares < 0:
+        above = tree[above].parent
+    return above
 
 
 def level(tree: Tree, name: str) -> Fraction:
     """S / U among siblings; without shares 0, without usage as good as infinite."""
-    siblings = children(tree, tree[name].parent)
-    if not tree[name].shares:
-        return Fraction(0)
+    siblings = [s for s in children(tree, parent(tree, name)) if tree[s].shares >= 0]
+    if tree[name].shares <= 0:
+        return Fraction(int(tree[name].shares < 0))
     if not total_used(tree, name):
         return UNUSED
     part = Fraction(tree[name].shares, sum(tree[s].shares for s in siblings))
@@ -81,13 +92,17 @@ def classic(tree: Tree, name: str, damping: int) -> float:
 
 def normalised(tree: Tree, name: str) -> tuple[Fraction, Fraction]:
     """Normalised shares and effective usage of one association."""
-    row = tree[name]
-    siblings = sum(tree[s].shares for s in children(tree, row.parent))
-    part = Fraction(row.shares, siblings) if row.shares else Fraction(0)
+    if name == "root":
+        return Fraction(1), Fraction(int(total_used(tree, "root") > 0))
+    above = parent(tree, name)
+    share, effective = normalised(tree, above)
+    if tree[name].shares < 0:
+        return share, effective
+    siblings = sum(max(tree[s].shares, 0) for s in children(tree, above))
+    part = Fraction(tree[name].shares, siblings) if siblings else Fraction(0)
     own = Fraction(total_used(tree, name), max(total_used(tree, "root"), 1))
-    if row.parent == "root":
+    if above == "root":
         return part, own
-    share, effective = normalised(tree, row.parent)
     return share * part, own + (effective - own) * part
 
 

@@ -18,6 +18,9 @@ ROOT = "root"
 """Name of row 0: the account above all others."""
 SHARES_MAX = (1 << 31) - 1
 """Most shares of one association."""
+INHERIT = -1
+"""Instead of shares: fair-share looks at the parent. A user counts as his account; an account is
+looked through, its children being siblings of its own."""
 USAGE_MAX = (1 << 62) - 1
 """Bound of what one association counts as used: thousandths x seconds."""
 _REBASE = 1024
@@ -38,7 +41,7 @@ class ShareTable:
     """Associations as columns, one row per name for ever; row 0 is the root account.
 
     Columns: `parent[a]` (row; -1 for the root), `shares[a]` (0 to SHARES_MAX, compared among
-    siblings) and `kind[a]` (`AssociationKind`). Usage is in thousandths of whatever is charged (a
+    siblings, or INHERIT) and `kind[a]` (`AssociationKind`). Usage is in thousandths of whatever is charged (a
     CPU, a billing unit) times seconds, kept as long integers as of `decay.epoch`: equal histories
     are equal whatever their order (`equals`), until the epoch is moved, after 1024 half-lives (20
     years of weeks), which rounds. A running job is a *rate* from its start on, so that nothing is
@@ -82,7 +85,7 @@ class ShareTable:
 
     def set_shares(self, name: str, shares: int) -> None:
         """Change what an association is promised beside its siblings."""
-        assert 0 <= shares <= SHARES_MAX
+        assert INHERIT <= shares <= SHARES_MAX
         self.shares[self._present(name)] = shares
 
     def move(self, name: str, parent: str) -> None:

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from sched_core import oracle_priority as book
 from sched_core.decay import Decay, exp2
 from sched_core.fairshare import ONE, classic, fair_tree, standing
-from sched_core.shares import ROOT, ShareTable
+from sched_core.shares import INHERIT, ROOT, ShareTable
 
 SEEDS = st.integers(0, 2**32)
 WEEK = 7 * 86400
 
 
-def random_tree(seed: int, size: int = 14) -> book.Tree:
+def random_tree(seed: int, size: int = 14, *, inherit: bool = False) -> book.Tree:
     """Few different numbers, so that ties of every kind are common."""
     rng = random.Random(seed)
     tree: book.Tree = {}
@@ -27,6 +27,8 @@ def random_tree(seed: int, size: int = 14) -> book.Tree:
         user = rng.random() < 0.6
         used = rng.choice([0, 0, 1, 2, 3, 6, 12]) if user or rng.random() < 0.2 else 0
         shares = rng.choice([0, 1, 1, 1, 2, 3])
+        if inherit and rng.random() < 0.2:
+            shares = INHERIT
         tree[f"x{i}"] = book.Association(rng.choice(accounts), shares, user, used)
         if not user:
             accounts.append(f"x{i}")
@@ -43,10 +45,10 @@ def table_of(tree: book.Tree, order: list[str] | None = None) -> ShareTable:
     return table
 
 
-@given(seed=SEEDS)
+@given(seed=SEEDS, inherit=st.booleans())
 @settings(deadline=None, max_examples=150)
-def test_fair_tree_equals_the_book(seed: int) -> None:
-    tree = random_tree(seed)
+def test_fair_tree_equals_the_book(seed: int, inherit: bool) -> None:
+    tree = random_tree(seed, inherit=inherit)
     table = table_of(tree)
     wanted = book.fair_tree(tree)
     factors = fair_tree(table, 1)
@@ -59,10 +61,10 @@ def test_fair_tree_equals_the_book(seed: int) -> None:
         assert level[table.row(name)] == min(math.floor(book.level(tree, name) * ONE), 1 << 62)
 
 
-@given(seed=SEEDS, damping=st.sampled_from([1, 1, 3]))
+@given(seed=SEEDS, damping=st.sampled_from([1, 1, 3]), inherit=st.booleans())
 @settings(deadline=None, max_examples=100)
-def test_classic_equals_the_book(seed: int, damping: int) -> None:
-    tree = random_tree(seed)
+def test_classic_equals_the_book(seed: int, damping: int, inherit: bool) -> None:
+    tree = random_tree(seed, inherit=inherit)
     table = table_of(tree)
     factors = classic(table, 1, damping)
     for name in tree:
@@ -83,6 +85,24 @@ def test_the_example_of_ties() -> None:
     factors = fair_tree(table, 1)
     rank = {name: factors[table.row(name)] * 5 / ONE for name in ("beside", "a1", "b1", "a2", "b2")}
     assert rank == pytest.approx({"beside": 5, "a1": 5, "b1": 5, "a2": 2, "b2": 2}, abs=1e-8)
+
+
+def test_users_that_inherit_are_one_and_accounts_that_do_are_looked_through() -> None:
+    table = ShareTable(half_life=0)
+    table.add("team", shares=1)
+    for user, used in (("x", 0), ("y", 70)):
+        table.add(user, "team", shares=INHERIT, user=True)
+        table.charge(user, used, 0, 1)
+    table.add("faculty", shares=INHERIT)
+    table.add("lab", "faculty", shares=1)
+    table.add("z", "lab", user=True)
+    table.charge("z", 30, 0, 1)
+    ranks = fair_tree(table, 1)
+    x, y, z = (table.row(name) for name in ("x", "y", "z"))
+    assert ranks[z] == ONE, "lab is beside team, and has used less"
+    assert ranks[x] == ranks[y] == ONE * 2 // 3
+    halves = classic(table, 1)
+    assert halves[x] == halves[y] == halves[table.row("team")]
 
 
 @given(seed=SEEDS, more=st.integers(1, 50))
