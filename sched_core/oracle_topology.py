@@ -6,7 +6,7 @@ without a switch hangs on the switch "-".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 Candidate = tuple[int, str, int]
@@ -54,15 +54,70 @@ def fewest_leaves(
 def place(
     parents: dict[str, str],
     candidates: Sequence[Candidate],
-    *,
-    size: int = 0,
+    low: int,
+    high: int,
     ntasks: int = 0,
-    each: int = 1,
     most: int = 0,
     adjacent: bool = False,
 ) -> list[tuple[int, int]] | int:
     """The gang as (node, tasks), or why there is none."""
-    usable = [c for c in candidates if c[2] >= max(each, 1)]
+    usable = [c for c in candidates if c[2]]
+    if not ntasks:
+        size = min(len(usable), high)
+        if size < low:
+            return TOO_FEW
+        gang = equal(parents, usable, size, 0, most, adjacent)
+        if gang == SWITCHES:
+            gang = equal(parents, usable, low, 0, most, adjacent)
+        return gang if isinstance(gang, int) else [(c[0], c[2]) for c in gang]
+    gang = equal(parents, usable, 0, ntasks, most, False)
+    if isinstance(gang, list) and not low <= len(gang) <= high:
+        size = low if len(gang) < low else high
+        able = [c for c in usable if c[2] * size >= ntasks]
+        gang = equal(parents, able, size, 0, most, adjacent)
+        widest = unequal(parents, usable, size, ntasks)
+        if isinstance(gang, int) or span(widest) < span(gang):
+            gang = SWITCHES if 0 < most < span(widest) else widest or TOO_FEW
+    if isinstance(gang, int):
+        return gang
+    tasks, left = [1] * len(gang), ntasks - len(gang)
+    for i, (_, _, fits) in enumerate(gang):
+        tasks[i] += min(fits - 1, left)
+        left -= tasks[i] - 1
+    return [(c[0], t) for c, t in zip(gang, tasks, strict=True)]
+
+
+def span(gang: Sequence[Candidate]) -> int:
+    """Leaf switches of a gang."""
+    return len({leaf for _, leaf, _ in gang})
+
+
+def unequal(
+    parents: dict[str, str], usable: Sequence[Candidate], size: int, ntasks: int
+) -> list[Candidate]:
+    """The widest nodes below the lowest switch that has enough, leaf after leaf; or none."""
+    leaves = list(dict.fromkeys(leaf for _, leaf, _ in usable))
+    offers = []
+    for switch in sorted({s for leaf in leaves for s in path(parents, leaf)}):
+        under = [c for c in usable if switch in path(parents, c[1])]
+        widest = sorted(under, key=lambda c: -c[2])[:size]
+        spare = sum(c[2] for c in widest) - ntasks
+        if len(widest) == size and spare >= 0:
+            key = (height(parents, leaves, switch), spare, usable.index(widest[0]))
+            offers.append((key, widest))
+    gang = min(offers)[1] if offers else []
+    return sorted(gang, key=lambda c: (leaves.index(c[1]), usable.index(c)))
+
+
+def equal(
+    parents: dict[str, str],
+    usable: Sequence[Candidate],
+    size: int,
+    ntasks: int,
+    most: int,
+    adjacent: bool,
+) -> list[Candidate] | int:
+    """`size` nodes, or nodes for `ntasks`, on the fewest leaf switches."""
     want = size or ntasks
 
     def units(candidate: Candidate) -> int:
@@ -95,22 +150,13 @@ def place(
             offers.append((key, whole, last, rest))
     _, whole, last, rest = min(offers)
     gang = [candidate for leaf in whole for candidate in by_leaf[leaf]]
-    gang += members_of(by_leaf[last], rest, units, adjacent and size > 0)
-    tasks = [c[2] for c in gang]
-    if ntasks:
-        left = ntasks - len(gang)
-        for i, (_, _, fits) in enumerate(gang):
-            extra = max(min(fits - 1, left), 0)
-            tasks[i] = 1 + extra
-            left -= extra
-    return [(c[0], t) for c, t in zip(gang, tasks, strict=True)]
+    return gang + members_of(by_leaf[last], rest, units, adjacent and size > 0)
 
 
 def members_of(
-    members: list[Candidate], rest: int, units: object, adjacent: bool
+    members: list[Candidate], rest: int, units: Callable[[Candidate], int], adjacent: bool
 ) -> list[Candidate]:
     """Those of a leaf that give the rest: the shortest run that has it, or the first ones."""
-    assert callable(units)
     if adjacent:
         rows = sorted(members)
         runs: list[list[Candidate]] = []

@@ -18,7 +18,7 @@ EXAMPLES = 40 if "NUMBA_DISABLE_JIT" in os.environ else 200
 
 @st.composite
 def cluster_nodes(draw: st.DrawFn) -> list[oracle_placement.Node]:
-    nodes = []
+    nodes: list[oracle_placement.Node] = []
     for _ in range(draw(st.integers(1, 12))):
         capacity = [draw(st.sampled_from([0, 4, 8, 64000])) for _ in range(3)]
         free = [draw(st.integers(-1, have)) for have in capacity]

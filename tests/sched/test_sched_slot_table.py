@@ -13,7 +13,7 @@ from sched_core.tables import Tables
 
 NODES = ["a", "b", "c"]
 DGX = LAYOUTS["dgx1-8"]()
-DEVICES = st.one_of(
+DEVICES: st.SearchStrategy[list[Device]] = st.one_of(
     st.just([]),
     st.builds(
         lambda n, numa: [Device("gpu", "v", numa=numa, layout=DGX, place=i) for i in range(n)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,22 +52,19 @@ def table_of(parents: dict[str, str], nodes: list[Candidate]) -> TopologyTable:
 def placed(
     table: TopologyTable,
     nodes: list[Candidate],
-    *,
-    size: int = 0,
+    low: int,
+    high: int = 0,
     ntasks: int = 0,
-    each: int = 1,
     most: int = 0,
     adjacent: bool = False,
 ) -> list[tuple[int, int]] | int:
-    rows = np.array([row for row, _, _ in nodes], np.int64)
-    tasks = np.array([count for _, _, count in nodes], np.int64)
     gang = topology.place(
         table,
-        rows,
-        tasks,
-        size=size,
+        np.array([row for row, _, _ in nodes], np.int64),
+        np.array([count for _, _, count in nodes], np.int64),
+        low=low,
+        high=high,
         ntasks=ntasks,
-        each=each,
         switches=most,
         wait_until=10,
         adjacent=adjacent,
@@ -83,7 +81,7 @@ def test_no_gang_has_fewer_leaf_switches_or_a_lower_common_one(
 ) -> None:
     usable = [c for c in nodes if c[2]]
     best = oracle_topology.fewest_leaves(parents, usable, size)
-    gang = placed(table_of(parents, nodes), nodes, size=size)
+    gang = placed(table_of(parents, nodes), nodes, size)
     if best is None:
         assert gang == TOO_FEW
         return
@@ -96,42 +94,49 @@ def test_no_gang_has_fewer_leaf_switches_or_a_lower_common_one(
     assert len({row for row, _ in gang}) == size
 
 
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[int, int, int]:
+    """Bounds on nodes, and tasks or none."""
+    ntasks = draw(st.integers(0, 12))
+    low = draw(st.integers(1, min(ntasks or 6, 6)))
+    return low, draw(st.integers(low, ntasks or 8)), ntasks
+
+
 @given(
     parents=trees(),
     nodes=candidates(),
-    size=st.integers(0, 6),
-    ntasks=st.integers(1, 12),
-    each=st.integers(0, 3),
+    ask=asked(),
     most=st.integers(0, 2),
     adjacent=st.booleans(),
 )
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(deadline=None, max_examples=2 * EXAMPLES)
 def test_the_gang_is_that_of_the_twin(
     parents: dict[str, str],
     nodes: list[Candidate],
-    size: int,
-    ntasks: int,
-    each: int,
+    ask: tuple[int, int, int],
     most: int,
     adjacent: bool,
 ) -> None:
-    ask = {"size": size, "ntasks": ntasks * (size == 0), "each": each, "most": most}
-    gang = placed(table_of(parents, nodes), nodes, **ask, adjacent=adjacent)
-    assert gang == oracle_topology.place(parents, nodes, **ask, adjacent=adjacent)
+    gang = placed(table_of(parents, nodes), nodes, *ask, most, adjacent)
+    assert gang == oracle_topology.place(parents, nodes, *ask, most, adjacent)
 
 
-@given(parents=trees(), nodes=candidates(), size=st.integers(1, 4), ntasks=st.integers(1, 12))
-@settings(deadline=None, max_examples=EXAMPLES // 4)
-def test_so_many_nodes_for_so_many_tasks_hold_them_all(
-    parents: dict[str, str], nodes: list[Candidate], size: int, ntasks: int
+@given(parents=trees(), nodes=candidates(), ask=asked())
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_there_is_a_gang_exactly_if_some_set_of_nodes_is_one(
+    parents: dict[str, str], nodes: list[Candidate], ask: tuple[int, int, int]
 ) -> None:
-    ntasks = max(ntasks, size)
-    gang = placed(table_of(parents, nodes), nodes, size=size, ntasks=ntasks)
+    low, high, ntasks = ask
+    gang = placed(table_of(parents, nodes), nodes, *ask)
+    widest = sorted((c[2] for c in nodes if c[2]), reverse=True)
+    if len(widest) < low or sum(widest[:high]) < ntasks:
+        assert gang == TOO_FEW
+        return
+    assert isinstance(gang, list)
     fits = {row: count for row, _, count in nodes}
-    if isinstance(gang, list):
-        assert len(gang) == size
-        assert sum(count for _, count in gang) == ntasks
-        assert all(1 <= count <= fits[row] for row, count in gang)
+    assert low <= len({row for row, _ in gang}) == len(gang) <= high
+    assert all(1 <= count <= fits[row] for row, count in gang)
+    assert not ntasks or sum(count for _, count in gang) == ntasks
 
 
 RACKS: list[Candidate] = [
@@ -149,41 +154,72 @@ def rows_of(gang: list[tuple[int, int]] | int) -> list[int]:
 
 def test_a_small_gang_takes_the_leaf_with_the_least_left_over() -> None:
     table = table_of(TREE, RACKS)
-    assert rows_of(placed(table, RACKS, size=3)) == [4, 5, 6]
-    assert rows_of(placed(table, RACKS, size=4)) == [0, 1, 2, 3]
-    assert placed(table, RACKS, size=1, ntasks=2) == [(4, 2)]
-    assert placed(table, RACKS, ntasks=5) == [(4, 2), (5, 2), (6, 1)]
+    assert rows_of(placed(table, RACKS, 3)) == [4, 5, 6]
+    assert rows_of(placed(table, RACKS, 4)) == [0, 1, 2, 3]
+    assert placed(table, RACKS, 1, 1, 2) == [(4, 2)]
+    assert placed(table, RACKS, 1, ntasks=5) == [(4, 2), (5, 2), (6, 1)]
 
 
 def test_a_wide_gang_fills_whole_leaves_below_the_lowest_switch() -> None:
     table = table_of(TREE, RACKS)
-    assert rows_of(placed(table, RACKS, size=6)) == [0, 1, 2, 3, 4, 5]
-    assert rows_of(placed(table, RACKS, size=10)) == list(range(10))
-    assert placed(table, RACKS, size=11) == TOO_FEW
-    assert rows_of(placed(table_of({}, RACKS), RACKS, size=6)) == [0, 1, 2, 3, 4, 5]
+    assert rows_of(placed(table, RACKS, 6)) == [0, 1, 2, 3, 4, 5]
+    assert rows_of(placed(table, RACKS, 10)) == list(range(10))
+    assert placed(table, RACKS, 11) == TOO_FEW
+    assert rows_of(placed(table_of({}, RACKS), RACKS, 6)) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_bound_on_switches_holds_until_the_wait_is_over() -> None:
     table = table_of(TREE, RACKS)
     rows, tasks = np.arange(10), np.full(10, 2)
-    asked = {"size": 6, "switches": 1, "wait_until": 100}
-    assert topology.place(table, rows, tasks, **asked, now=99).outcome == SWITCHES
-    assert topology.place(table, rows, tasks, **asked, now=100).outcome == 6
-    assert topology.place(table, rows, tasks, size=6, switches=2, wait_until=100).outcome == 6
+    for switches, now, outcome in ((1, 99, SWITCHES), (1, 100, 6), (2, 99, 6)):
+        gang = topology.place(table, rows, tasks, low=6, switches=switches, wait_until=100, now=now)
+        assert gang.outcome == outcome
+    # Fewer nodes are taken rather than too many switches.
+    assert placed(table, RACKS, 2, 8, most=1) == [(4, 2), (5, 2)]
+    assert len(rows_of(placed(table, RACKS, 2, 8))) == 8
+
+
+def test_unequal_nodes_hold_what_equal_ones_cannot() -> None:
+    nodes: list[Candidate] = [(0, "a", 1), (1, "c", 4), (2, "a", 2), (3, "b", 3), (4, "b", 1)]
+    table = table_of(TREE, nodes)
+    for most in (0, 1):
+        assert placed(table, nodes, 2, 2, 4, most) == [(3, 3), (4, 1)]
+    assert placed(table, nodes, 2, 2, 5) == [(1, 4), (3, 1)]
+    assert placed(table, nodes, 3, 3, 7) == [(2, 2), (1, 4), (3, 1)]
+    assert placed(table, nodes, 2, 2, 5, most=1) == SWITCHES
+    assert placed(table, nodes, 2, 2, 7) == [(1, 4), (3, 3)]
+    assert placed(table, nodes, 2, 2, 8) == TOO_FEW
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        # One leaf rather than a tighter pair of leaves.
+        ([(0, "c", 4), (1, "c", 1), (2, "a", 3), (3, "b", 1)], [(0, 3), (1, 1)]),
+        # Of two leaves the tighter, else the preferred one.
+        ([(0, "c", 5), (1, "c", 1), (2, "a", 4), (3, "a", 1)], [(2, 3), (3, 1)]),
+        ([(2, "a", 5), (3, "a", 1), (0, "c", 5), (1, "c", 1)], [(2, 3), (3, 1)]),
+        # Nodes of one leaf in order of preference.
+        ([(0, "a", 1), (1, "a", 3)], [(0, 1), (1, 3)]),
+    ],
+)
+def test_which_unequal_nodes(nodes: list[Candidate], expected: list[tuple[int, int]]) -> None:
+    assert placed(table_of(TREE, nodes), nodes, 2, 2, 4) == expected
+    assert oracle_topology.place(TREE, nodes, 2, 2, 4) == expected
 
 
 def test_adjacent_nodes_of_the_last_leaf_are_the_shortest_run_that_suffices() -> None:
     nodes: list[Candidate] = [(row, "a", 1) for row in (5, 0, 1, 2, 7, 8, 10)]
     table = table_of({}, nodes)
-    assert rows_of(placed(table, nodes, size=2)) == [5, 0]
-    assert rows_of(placed(table, nodes, size=2, adjacent=True)) == [7, 8]
-    assert rows_of(placed(table, nodes, size=3, adjacent=True)) == [0, 1, 2]
-    assert rows_of(placed(table, nodes, size=4, adjacent=True)) == [5, 0, 1, 2]
+    assert rows_of(placed(table, nodes, 2)) == [5, 0]
+    assert rows_of(placed(table, nodes, 2, adjacent=True)) == [7, 8]
+    assert rows_of(placed(table, nodes, 3, adjacent=True)) == [0, 1, 2]
+    assert rows_of(placed(table, nodes, 4, adjacent=True)) == [5, 0, 1, 2]
 
 
 def test_without_a_topology_preference_alone_decides() -> None:
     nodes: list[Candidate] = [(row, "-", 1) for row in (3, 1, 2)]
-    assert rows_of(placed(table_of({}, nodes), nodes, size=2)) == [3, 1]
+    assert rows_of(placed(table_of({}, nodes), nodes, 2)) == [3, 1]
 
 
 @given(steps=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["", *"abcd", "x"]))))
