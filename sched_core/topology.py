@@ -126,23 +126,22 @@ def place_by_topology(
     first nodes filled first; else what each could host. O(n x (depth + log n)).
     """
     nodes = site.nodes
+    size = 0
     if ntasks == 0:
-        able = 0
         for i in range(count):
-            if nodes[C_TASKS, i] > 0:
-                able += 1
-        if able < low:
+            if nodes[C_TASKS, i] > 0 and size < high:
+                size += 1
+        if size < low:
             return TOO_FEW
-        found = place_equal(site, count, min(able, high), 0, 1, most, adjacent)
-        if found == SWITCHES and low < min(able, high):
-            found = place_equal(site, count, low, 0, 1, most, adjacent)
-        return found
-    found = place_equal(site, count, 0, ntasks, 1, most, 0)
-    if 0 < found < low:
-        found = place_bound(site, count, low, ntasks, most, adjacent)
+    found = place_equal(site, count, size, ntasks, 1, most, adjacent)
+    bound = 0
+    if 0 < found < low or (found == SWITCHES and low < size):
+        bound = low
     elif found > high:
-        found = place_bound(site, count, high, ntasks, most, adjacent)
-    if found > 0:
+        bound = high
+    if bound > 0:
+        found = place_bound(site, count, bound, ntasks, most, adjacent)
+    if found > 0 and ntasks > 0:
         spread_tasks(nodes, found, ntasks)
     return found
 
