@@ -2,6 +2,7 @@
 
     csim replay log.swf.gz --policy easy --pool 128
     csim replay log.swf.gz --compare fcfs,easy,easy-sjbf,conservative --pool 128
+    csim openb nodes.csv.gz pods.csv.gz --placement random,bestfit,fgd
     csim replay log.swf.gz --policy easy --clairvoyant --nodes 100x1 --jobs starts.csv
 
 Exit code 0: done; 2: the arguments or the trace are wrong, said in one line; 6: a file cannot be
@@ -21,14 +22,15 @@ from cranectld.sim.csim.chart import chart
 from cranectld.sim.csim.errors import CsimError
 from cranectld.sim.csim.machine import machine
 from cranectld.sim.csim.measures import measures
+from cranectld.sim.csim.openb import add_parser, openb
 from cranectld.sim.csim.plot import check_plot, write_plot
-from cranectld.sim.csim.replay import Progress, Scenario, replay
+from cranectld.sim.csim.replay import LEARNED, Progress, Scenario, replay
 from cranectld.sim.csim.report import Result, as_json, as_text, write_jobs
 from cranectld.sim.csim.trace import read_swf
 from cranectld.sim.csim.workload import FILTERS, workload
 from sched_core.orders import ORDERS
 
-POLICIES = ("fcfs", "easy", "easy-sjbf", "conservative", "conservative-replan")
+POLICIES = ("fcfs", "easy", "easy-sjbf", "conservative", "conservative-replan", *LEARNED)
 BAR = 30
 
 
@@ -36,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; gives its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "openb":
+            return openb(options)
         sys.stdout.write(_replay(options))
         sys.stdout.flush()
     except CsimError as error:
@@ -78,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         "--plot", metavar="OUT.png|html", help="draw utilisation, queue and a Gantt chart"
     )
     one.add_argument("--json", action="store_true", help="figures as JSON")
+    add_parser(commands)
     return parser
 
 
@@ -100,13 +105,14 @@ def _replay(options: argparse.Namespace) -> str:
     for policy in policies:
         scenario = Scenario(policy, options.order, options.depth, options.clairvoyant)
         with _progress(scenario) as shown:
-            start = replay(jobs, where, scenario, shown)
-        results.append(Result(scenario, start, measures(jobs, start, where.processors)))
+            outcome = replay(jobs, where, scenario, shown)
+        found = measures(jobs, outcome.start, where.processors)
+        results.append(Result(scenario, outcome, found))
     if options.jobs:
-        write_jobs(options.jobs, jobs, results[0].start)
+        write_jobs(options.jobs, jobs, results[0].outcome.start)
     if options.plot:
         title = f"{os.path.basename(options.trace)}: {results[0].scenario}, {where}"
-        drawn = chart(title, jobs, results[0].start, where.processors)
+        drawn = chart(title, jobs, results[0].outcome.start, where.processors)
         write_plot(options.plot, drawn)
     return (as_json if options.json else as_text)(options.trace, jobs, where, results)
 

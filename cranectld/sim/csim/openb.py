@@ -162,8 +162,10 @@ def openb(args: argparse.Namespace, out: TextIO | None = None) -> int:
     except CsimError as error:
         sys.stderr.write(f"csim openb: {error}\n")
         return 2
+    from cranectld.sim.csim.replay import load_kernels  # noqa: PLC0415
     from sched_core.gpushare import SharePolicy  # noqa: PLC0415
 
+    load_kernels()
     results = []
     for name in args.placement:
         runs = []

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from cranectld.sim.csim.errors import CsimError
 from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.workload import Workload
@@ -40,17 +42,33 @@ class Scenario:
         return ", ".join(words)
 
 
+LEARNED = ("learned", "learned-always")
+"""Policies that learn runtimes and promise starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A schedule."""
+
+    start: Ints
+    """Of each job (s)."""
+    promises: int | None = None
+    """Jobs that were promised a start; None: the policy does not count them."""
+    broken: int = 0
+    """Of these, how many started later."""
+
+
 def replay(
     jobs: Workload, machine: Machine, scenario: Scenario, progress: Progress | None = None
-) -> Ints:
-    """Start (s) of each job. Raises CsimError for a policy that the machine does not offer.
+) -> Outcome:
+    """The schedule under a policy. Raises CsimError for a policy that the machine does not offer.
 
     KeyboardInterrupt ends the replay within an event and is raised on.
     """
     if scenario.clairvoyant:
         jobs = replace(jobs, estimate=jobs.run)
     work, control = _worker(jobs, machine, scenario)
-    found: list[Ints] = []
+    found: list[Outcome] = []
     failed: list[BaseException] = []
 
     def target() -> None:
@@ -77,22 +95,24 @@ def replay(
 
 def _worker(
     jobs: Workload, machine: Machine, scenario: Scenario
-) -> tuple[Callable[[], Ints], Ints]:
+) -> tuple[Callable[[], Outcome], Ints]:
     """What the thread does, and the cells it shares: jobs started, and stop."""
     if machine.nodes:
         from cranectld.sim.csim.nodes import replay_on_nodes  # noqa: PLC0415  (many more kernels)
 
-        _compile()
+        load_kernels()
         control = _control()
-        return lambda: replay_on_nodes(jobs, machine, scenario, control), control
+        return lambda: Outcome(replay_on_nodes(jobs, machine, scenario, control)), control
+    if scenario.policy in LEARNED:
+        return _learned_worker(jobs, machine, scenario)
     from sched_core import pool  # noqa: PLC0415  (loads numba: not for `csim --help`)
 
-    _compile()
+    load_kernels()
     control = _control()
 
-    def work() -> Ints:
+    def work() -> Outcome:
         try:
-            return pool.replay(
+            start = pool.replay(
                 jobs.submit,
                 jobs.procs,
                 jobs.estimate,
@@ -105,6 +125,39 @@ def _worker(
             )
         except ValueError as error:
             raise CsimError(f"{scenario}: {error}") from error
+        return Outcome(start)
+
+    return work, control
+
+
+def _learned_worker(
+    jobs: Workload, machine: Machine, scenario: Scenario
+) -> tuple[Callable[[], Outcome], Ints]:
+    """As `_worker`, for a policy that learns."""
+    from sched_core import learned  # noqa: PLC0415
+
+    if scenario.order != "fcfs" or scenario.depth:
+        raise CsimError(f"{scenario}: {scenario.policy} has an order of its own, and no depth")
+    load_kernels()
+    control = _control()
+    always = scenario.policy == "learned-always"
+    user = np.zeros(len(jobs), np.int64) if jobs.user is None else jobs.user
+
+    def work() -> Outcome:
+        try:
+            found = learned.replay(
+                jobs.submit,
+                jobs.procs,
+                jobs.estimate,
+                jobs.run,
+                user,
+                processors=machine.processors,
+                threshold=learned.ALWAYS if always else learned.THRESHOLD,
+                control=control,
+            )
+        except ValueError as error:
+            raise CsimError(f"{scenario}: {error}") from error
+        return Outcome(found.start, found.promises, found.broken)
 
     return work, control
 
@@ -115,7 +168,7 @@ def _control() -> Ints:
     return new_control()
 
 
-def _compile() -> None:
+def load_kernels() -> None:
     """Compile or load the kernels imported so far; one process at a time fills their cache."""
     from sched_core import jit  # noqa: PLC0415
 

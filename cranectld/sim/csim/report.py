@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cranectld.sim.csim.files import whole_file
 from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.measures import Measures, Waits
-from cranectld.sim.csim.replay import Scenario
+from cranectld.sim.csim.replay import Outcome, Scenario
 from cranectld.sim.csim.workload import Workload
 from sched_core.columns import Ints
 
@@ -22,7 +22,7 @@ class Result:
     """One policy's replay."""
 
     scenario: Scenario
-    start: Ints
+    outcome: Outcome
     measures: Measures
 
 
@@ -47,6 +47,7 @@ def _one(result: Result) -> list[str]:
         f"policy       {result.scenario}",
         f"utilisation  {found.utilisation:.4f}",
         f"makespan     {found.makespan:,} s",
+        *(f"promises     {kept}" for kept in _promises(result)),
         "",
         *_aligned(rows),
     ]
@@ -58,7 +59,15 @@ def _several(results: list[Result]) -> list[str]:
         found = result.measures
         rest = [f"{found.utilisation:.4f}", f"{found.makespan:,}"]
         rows.append([str(result.scenario), *_cells(found.waits), *rest])
-    return _aligned(rows)
+    kept = [f"{result.scenario}: {text}" for result in results for text in _promises(result)]
+    return [*_aligned(rows), *([""] if kept else []), *kept]
+
+
+def _promises(result: Result) -> list[str]:
+    """One text if the policy counts its promises, else none."""
+    if result.outcome.promises is None:
+        return []
+    return [f"{result.outcome.promises:,} jobs promised a start, {result.outcome.broken:,} broken"]
 
 
 def _cells(waits: Waits) -> list[str]:
@@ -90,7 +99,9 @@ def as_json(path: str, jobs: Workload, machine: Machine, results: list[Result]) 
         "jobs": len(jobs),
         "notes": list(jobs.notes),
         "results": [
-            dataclasses.asdict(result.scenario) | dataclasses.asdict(result.measures)
+            dataclasses.asdict(result.scenario)
+            | dataclasses.asdict(result.measures)
+            | {"promises": result.outcome.promises, "broken": result.outcome.broken}
             for result in results
         ],
     }

@@ -2,7 +2,7 @@
 
 Eighteen columns a job, separated by blanks, `-1` for unknown; lines that begin with `;` are the
 header. Of the columns these are kept: 1 job, 2 submit, 4 run, 5 processors allocated, 8 processors
-requested, 9 time requested.
+requested, 9 time requested, 12 user.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from sched_core.columns import Ints
 FIELDS = 18
 _GZIP = b"\x1f\x8b"
 _VALUE_MAX = 1 << 48
-_NAMES = {0: "job", 1: "submit", 3: "run time", 4: "processors", 7: "requested", 8: "limit"}
+_NAMES = {
+    0: "job",
+    1: "submit",
+    3: "run time",
+    4: "processors",
+    7: "requested",
+    8: "limit",
+    11: "user",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,8 @@ class Trace:
     """Processors."""
     limit: Ints
     """Time requested."""
+    user: Ints
+    """A number."""
 
     @property
     def max_procs(self) -> int:
@@ -66,8 +76,7 @@ def read_swf(path: str) -> Trace:
             rows.append(_row(path, number, text))
     if not rows:
         raise CsimError(f"{path}: no job in it; a trace has {FIELDS} columns per job (SWF)")
-    job_id, submit, run, allocated, requested, limit = np.array(rows, np.int64).T
-    return Trace(path, header, job_id, submit, run, allocated, requested, limit)
+    return Trace(path, header, *np.array(rows, np.int64).T)
 
 
 def _lines(path: str) -> Iterator[str]:

@@ -32,6 +32,8 @@ class Workload:
     run: Ints
     notes: tuple[str, ...]
     """What was left out or changed, each with its count."""
+    user: Ints | None = None
+    """Who submitted each job, a number; None: not known, all are taken to be one's."""
 
     def __len__(self) -> int:
         return len(self.job_id)
@@ -76,6 +78,7 @@ def workload(trace: Trace, pool: int, filtering: str) -> Workload:
         estimate=estimate[keep],
         run=np.minimum(trace.run, estimate)[keep],
         notes=tuple(notes),
+        user=trace.user[keep],
     )
 
 
