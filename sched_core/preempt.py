@@ -26,6 +26,7 @@ from sched_core.columns import Ints
 from sched_core.memory import Memory
 from sched_core.plan import _scratch
 from sched_core.selection import IMPOSSIBLE, POSSIBLE, select, survey_victims
+from sched_core.survey import refresh
 from sched_core.tables import NodeTable, RunningTable, ShapeTable
 from sched_core.terms import PreemptMode, RunningTerms
 from sched_core.victims import Victims
@@ -117,8 +118,10 @@ def _in_partition(
     now: int,
 ) -> Preemption | None:
     running.fit_columns()
-    cluster, requests = Memory().bind(nodes, shapes)
+    memory = Memory()
+    cluster, requests = memory.bind(nodes, shapes)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
+    refresh(cluster, requests, scratch, memory.fresh, memory.changed, int(memory.anew))
     view = _victims(nodes, running, chosen, now)
     state = survey_victims(cluster, requests, scratch, view, shape, part, policy.visits)
     if state == IMPOSSIBLE:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from sched_core.columns import Matrix, Vector
 from sched_core.cover import cover
-from sched_core.fit import choose, fill_amount, gather, hosts
+from sched_core.fit import choose, fill_amount, gather, hosts, set_marks
 from sched_core.jit import entry, inlined, kernel
-from sched_core.timeline import begin_sweep, enough
+from sched_core.timeline import enough, reach
 from sched_core.victims import (
     BEST,
     COST,
@@ -48,6 +48,7 @@ from sched_core.views import (
     PICK_TASKS,
     REQUIRED_ABLE,
     REQUIRED_TASKS,
+    SWEEP,
     TASKS,
     WIDEST,
     Cluster,
@@ -179,6 +180,23 @@ def price(
     return best
 
 
+@inlined
+def begin(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int) -> None:
+    """Find the eligible nodes, all of them, and tally what fits on them now. O(nodes x R)."""
+    nodes = cluster.nodes
+    counters = scratch.counters
+    counters[ABLE : WIDEST + 1] = 0
+    counters[SWEEP] += 1
+    set_marks(cluster, req, shape, 1)
+    for i in range(counters[NODES]):
+        node = nodes[ORDER, i]
+        if reach(cluster, req, scratch, shape, part, False, node):
+            new = hosts(cluster.amounts, AVAIL, node, req.shapes, req.needs, shape)
+            nodes[FITTING, node] = new
+            recount(req, scratch, shape, nodes[ELIGIBLE, node] == 2, 0, new)
+    set_marks(cluster, req, shape, 0)
+
+
 @entry
 def survey_victims(
     cluster: Cluster,
@@ -194,7 +212,7 @@ def survey_victims(
     If POSSIBLE every node is priced, and no candidate is taken. O(nodes x R + allocations x R),
     plus searches on nodes within `budget` visits.
     """
-    begin_sweep(cluster, req, scratch, shape, part, False)
+    begin(cluster, req, scratch, shape, part)
     if enough(req, scratch, shape):
         return FITS
     for victim in range(victims.jobs.shape[1]):

@@ -25,10 +25,11 @@ GROUPS = {
         "fairshare",
         "priority",
         "gres",
-        "fragment",
         "preempt",
         "topology",
         "placement",
+        "gpushare",
+        "learned",
     ),
 }
 """Modules that register a group's kernels, with those of the modules they import. `pass` is what a
