@@ -17,11 +17,10 @@ from __future__ import annotations
 from sched_core.heads import become_head, block, remember
 from sched_core.jit import entry, inlined
 from sched_core.limitcheck import charge, over_limit
+from sched_core.passover import pass_over
 from sched_core.placing import fits_now, try_start
 from sched_core.report import finish
 from sched_core.verdict import (
-    ARRAY_LIMIT,
-    BEGIN_TIME,
     LIMIT,
     NOT_REACHED,
     PRIORITY,
@@ -35,10 +34,8 @@ from sched_core.views import (
     FAIL_FROM,
     FAR,
     FITTING_NODES,
-    J_BEGIN,
     J_COUNT,
     J_DURATION,
-    J_GATE,
     J_LIMIT,
     J_SHAPE,
     LOW,
@@ -51,8 +48,9 @@ from sched_core.views import (
     V_AHEAD,
     V_CODE,
     V_PLACED,
-    V_PLANNED,
     V_SHORT,
+    WAITERS,
+    WAITING,
     Cluster,
     Queue,
     Requests,
@@ -65,7 +63,7 @@ from sched_core.views import (
 def prepare(req: Requests) -> None:
     """Note the shapes of which no gang can start, for want of nodes now or ever. O(shapes)."""
     shapes = req.shapes
-    for shape in range(shapes.shape[1]):
+    for shape in range(req.needs.shape[1]):
         if shapes[CODE, shape] > 0:
             shapes[SETTLED, shape] = shapes[CODE, shape]
         if shapes[CODE, shape] > 0 or req.fitting[shape, FITTING_NODES] < shapes[LOW, shape]:
@@ -90,6 +88,7 @@ def refuse(
     """
     shapes = req.shapes
     parts = req.parts
+    counters = scratch.counters
     row = queue.order[i]
     shape = queue.jobs[J_SHAPE, row]
     duration = queue.jobs[J_DURATION, row]
@@ -110,10 +109,14 @@ def refuse(
             when = become_head(cluster, req, timeline, scratch, shape, row, now)
         shapes[NO_HEAD, shape] = when == FAR
     if when < FAR:
-        queue.records[V_PLANNED, i] = when
+        queue.planned[i] = when
     for option in range(parts.shape[1]):
         part = parts[shape, option]
         vacant -= part >= 0 and scratch.options[STATE, part] == 0
+    if when == FAR and shapes[WAITING, shape] == 0:
+        shapes[WAITING, shape] = 1
+        req.waiting[counters[WAITERS]] = shape
+        counters[WAITERS] += 1
     first = vacant > 0 or not behind
     leads = when < FAR or (first and shapes[FAIL_FROM, shape] == 0)
     queue.records[V_CODE, i] = RESOURCES if leads else PRIORITY
@@ -131,39 +134,39 @@ def consider(
     i: int,
     now: int,
     fifo: bool,
-) -> None:
-    """Decide about record `i` of the queue: start what fits of it, write its verdict code."""
+) -> bool:
+    """Decide about record `i` of the queue: start what fits of it, write its verdict code.
+
+    Gives whether the pass has room for more starts. A limit is looked at again before each task.
+    """
     records = queue.records
     counters = scratch.counters
     row = queue.order[i]
     shape = queue.jobs[J_SHAPE, row]
     duration = queue.jobs[J_DURATION, row]
-    end = now + duration
     limit = queue.jobs[J_LIMIT, row]
     while records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
         room = timeline.rows.shape[1] - counters[ROWS] >= counters[NODES]
         if not room or counters[STARTS] >= queue.starts.shape[1] - 1:
             records[V_CODE, i] = NOT_REACHED
-            return
+            return False
         if limit >= 0:
             over = over_limit(queue, shape, limit)
             if over >= 0:
                 records[V_CODE, i] = LIMIT
                 records[V_SHORT, i] = over - 1
-                return
-        fails = req.shapes[FAIL_FROM, shape] <= duration
-        if fails and req.shapes[SETTLED, shape] >= 0:
-            records[V_CODE, i] = req.shapes[SETTLED, shape]
-            return
-        if fails or not try_start(
+                return True
+        end = now + duration
+        if req.shapes[FAIL_FROM, shape] <= duration or not try_start(
             cluster, req, timeline, queue, scratch, shape, row, now, end, fifo
         ):
             refuse(cluster, req, timeline, queue, scratch, i, now, fifo)
-            return
+            return True
         records[V_PLACED, i] += 1
         if limit >= 0:
             charge(queue, shape, limit)
     records[V_CODE, i] = STARTED
+    return True
 
 
 @entry
@@ -185,38 +188,27 @@ def run_pass(
     for every estimate within `budget` visits.
     """
     parts = req.parts
-    order = queue.order
     jobs = queue.jobs
     records = queue.records
     counters = scratch.counters
     options = scratch.options
     prepare(req)
-    for i in range(records.shape[1]):
-        row = order[i]
-        shape = jobs[J_SHAPE, row]
+    i, looked_at = 0, depth
+    while True:
+        i = pass_over(queue, req.shapes, parts, options, counters, i, now, looked_at)
+        if i == records.shape[1]:
+            break
+        shape = jobs[J_SHAPE, queue.order[i]]
         records[V_AHEAD, i] = options[AHEAD, parts[shape, 0]]
-        records[V_SHORT, i] = -1
-        records[V_PLANNED, i] = -1
+        queue.planned[i] = -1
         records[V_PLACED, i] = 0
-        if jobs[J_GATE, row] != 0:
-            records[V_CODE, i] = jobs[J_GATE, row]
-            continue
-        if jobs[J_BEGIN, row] > now:
-            records[V_CODE, i] = BEGIN_TIME
-            records[V_PLANNED, i] = jobs[J_BEGIN, row]
-            continue
-        if jobs[J_COUNT, row] == 0:
-            records[V_CODE, i] = ARRAY_LIMIT
-            continue
-        if counters[EXAMINED] >= depth:
-            records[V_CODE, i] = NOT_REACHED
-        else:
-            counters[EXAMINED] += 1
-            consider(cluster, req, timeline, queue, scratch, i, now, fifo != 0)
+        counters[EXAMINED] += 1
+        if not consider(cluster, req, timeline, queue, scratch, i, now, fifo != 0):
+            looked_at = 0
         if records[V_CODE, i] != STARTED:
             for option in range(parts.shape[1]):
-                part = parts[shape, option]
-                if part >= 0:
-                    options[AHEAD, part] += 1
-    finish(cluster, req, timeline, queue, scratch, now, budget)
+                if parts[shape, option] >= 0:
+                    options[AHEAD, parts[shape, option]] += 1
+        i += 1
+    finish(cluster, req, timeline, queue, scratch, now, budget, False)
     return int(counters[STARTS])

@@ -15,6 +15,9 @@ Cube = NDArray[np.int64]
 FloatMatrix = NDArray[np.float64]
 """C-contiguous, two axes: the only floats a kernel is given."""
 
+Narrow = NDArray[np.int32]
+"""C-contiguous, two axes, for what is written for every record: codes, and counts of nodes."""
+
 BITS = 63
 """Bits used per word of a bit set: the sign bit stays clear, so words never mix with unsigned."""
 

@@ -50,7 +50,6 @@ from sched_core.views import (
     V_AHEAD,
     V_CODE,
     V_PLACED,
-    V_PLANNED,
     Cluster,
     Queue,
     Requests,
@@ -237,7 +236,7 @@ def consider(
                 lift(cluster, queue, profile, held, i, 1)
                 forget(profile, held, i)
             elif mine:
-                queue.records[V_PLANNED, i] = kept
+                queue.planned[i] = kept
             return
         if mine and kept > now and not state[COMPRESS]:
             when = FAR
@@ -258,11 +257,11 @@ def consider(
         else:
             explain(req, queue, scratch, i)
         if records[R_START, i] < FAR:
-            queue.records[V_PLANNED, i] = records[R_START, i]
+            queue.planned[i] = records[R_START, i]
         elif when == FAR and (
             queue.records[V_CODE, i] == RESOURCES or queue.records[V_CODE, i] == PRIORITY
         ):
-            queue.records[V_PLANNED, i] = LATEST
+            queue.planned[i] = LATEST
         return
     queue.records[V_CODE, i] = STARTED
 
@@ -332,7 +331,7 @@ def run_conservative(
             continue
         if queue.jobs[J_BEGIN, row] > now:
             records[V_CODE, i] = BEGIN_TIME
-            records[V_PLANNED, i] = queue.jobs[J_BEGIN, row]
+            queue.planned[i] = queue.jobs[J_BEGIN, row]
             continue
         if queue.jobs[J_COUNT, row] == 0:
             records[V_CODE, i] = ARRAY_LIMIT
@@ -347,5 +346,5 @@ def run_conservative(
                 part = parts[shape, option]
                 if part >= 0:
                     scratch.options[AHEAD, part] += 1
-    finish(cluster, req, timeline, queue, scratch, now, budget)
+    finish(cluster, req, timeline, queue, scratch, now, budget, True)
     return int(counters[STARTS])

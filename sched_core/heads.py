@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sched_core.fit import in_partition
 from sched_core.jit import inlined
+from sched_core.names import CPU
 from sched_core.timeline import earliest, promise, sort_starts
 from sched_core.views import (
     BLOCKED,
@@ -12,12 +13,14 @@ from sched_core.views import (
     CURSOR_BEYOND,
     FAIL_FROM,
     FAR,
+    FREE,
     HEAD_END,
     HEAD_PART,
     HEAD_RECORD,
     HEAD_TIME,
     HEADS,
     HOLD_START,
+    LEAST_CPU,
     NODES,
     ORDER,
     PROMISE,
@@ -35,12 +38,20 @@ from sched_core.views import (
 def held_first(cluster: Cluster, req: Requests, scratch: Scratch) -> None:
     """Bring promised nodes to the front of their weight, stably, and reset the cursors.
 
-    Short jobs then use up nodes that long ones cannot have. O(nodes + shapes).
+    Short jobs then use up nodes that long ones cannot have. Nodes on which nothing fits any more in
+    this pass are left out, lest every shape passes over them again. O(nodes + shapes).
     """
+    amounts = cluster.amounts
     nodes = cluster.nodes
     shapes = req.shapes
     counters = scratch.counters
-    count, low = counters[NODES], 0
+    count, low = 0, 0
+    for i in range(counters[NODES]):
+        node = nodes[ORDER, i]
+        if amounts[FREE, node, CPU] >= counters[LEAST_CPU]:
+            nodes[ORDER, count] = node
+            count += 1
+    counters[NODES] = count
     while low < count:
         high = low
         while high < count and (

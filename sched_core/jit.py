@@ -28,6 +28,7 @@ _TYPES: dict[str, Any] = {
     "Matrix": _I[:, ::1],
     "Cube": _I[:, :, ::1],
     "FloatMatrix": numba.float64[:, ::1],
+    "Narrow": numba.int32[:, ::1],
 }
 
 

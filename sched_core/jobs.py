@@ -21,10 +21,22 @@ class JobTable:
     first), `submit[j]` (order of submission: lower is first among equals), `duration[j]` (s, the
     estimate by which it is planned), `begin[j]` (s, earliest start), `gate[j]` (a `VerdictCode`
     that keeps it from starting, decided by the controller; 0: open), `count[j]` (tasks that may
-    start now), `limit[j]` (row of `limits`; -1: none). All operations are O(1) per record.
+    start now), `limit[j]` (row of `limits`; -1: none), `plain[j]` (1: open, of one task, and may
+    begin at any time). All operations are O(1) per record.
     """
 
-    _COLUMNS = ("id", "shape", "priority", "submit", "duration", "begin", "gate", "count", "limit")
+    _COLUMNS = (
+        "id",
+        "shape",
+        "priority",
+        "submit",
+        "duration",
+        "begin",
+        "gate",
+        "count",
+        "limit",
+        "plain",
+    )
     id: Ints
     shape: Ints
     priority: Ints
@@ -34,6 +46,7 @@ class JobTable:
     gate: Ints
     count: Ints
     limit: Ints
+    plain: Ints
 
     def __init__(self, shapes: ShapeTable) -> None:
         self.shapes = shapes
@@ -112,6 +125,7 @@ class JobTable:
         self.begin[first:last] = 0
         self.gate[first:last] = 0
         self.count[first:last] = 1
+        self.plain[first:last] = 1
         self.limit[first:last] = limit
         rows, users = np.unique(self.shape[first:last], return_counts=True)
         for row, times in zip(rows.tolist(), users.tolist(), strict=True):
@@ -143,6 +157,8 @@ class JobTable:
         if count is not None:
             assert count >= 0
             self.count[row] = count
+        opened = self.gate[row] == 0 and self.begin[row] <= 0
+        self.plain[row] = opened and self.count[row] == 1
 
     def set_limit(self, job_id: int, limit: int) -> None:
         """Count a record under another row of `limits`; -1: none."""
@@ -182,7 +198,7 @@ class JobTable:
         """Logical content by job id, free of row numbers."""
         out: dict[int, tuple[object, ...]] = {}
         for job_id, row in self._row_of.items():
-            rest = (int(getattr(self, name)[row]) for name in self._COLUMNS[2:-1])
+            rest = (int(getattr(self, name)[row]) for name in self._COLUMNS[2:-2])
             limit = int(self.limit[row])
             named = self.limits.names.text(limit) if limit >= 0 else ""
             out[job_id] = (self.shapes.request(int(self.shape[row])), named, *rest)

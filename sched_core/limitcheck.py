@@ -8,7 +8,7 @@ they run and the owner of the tables says so.
 from __future__ import annotations
 
 from sched_core.jit import inlined
-from sched_core.views import CHAIN_ABOVE, CHAIN_FIRST, Queue
+from sched_core.views import CHAIN_ABOVE, CHAIN_FIRST, CHAIN_HIGH, CHAIN_LOW, Queue
 
 
 @inlined
@@ -22,7 +22,7 @@ def over_limit(queue: Queue, shape: int, row: int) -> int:
     chain = queue.limit_chain
     at = chain[CHAIN_FIRST, row]
     while at >= 0:
-        for column in range(left.shape[1]):
+        for column in range(chain[CHAIN_LOW, at], chain[CHAIN_HIGH, at]):
             if left[at, column] < demand[shape, column] and demand[shape, column] > 0:
                 return column
         at = chain[CHAIN_ABOVE, at]
@@ -37,6 +37,6 @@ def charge(queue: Queue, shape: int, row: int) -> None:
     chain = queue.limit_chain
     at = chain[CHAIN_FIRST, row]
     while at >= 0:
-        for column in range(left.shape[1]):
+        for column in range(chain[CHAIN_LOW, at], chain[CHAIN_HIGH, at]):
             left[at, column] -= demand[shape, column]
         at = chain[CHAIN_ABOVE, at]

@@ -96,11 +96,15 @@ class LimitTable:
         return free[:, : 1 + len(self.dims)].copy()
 
     def chain(self) -> Ints:
-        """`[2, l]`: the first row that bounds anything, from each row up; and the one above that.
+        """`[4, l]`: the first row that bounds anything, from each row up; the next above that; and
+        the first column of the row that does, and the one after the last.
 
-        -1: none. O(rows x depth).
+        -1: no such row. O(rows x depth).
         """
-        bounds = (self.bound[: self.rows] != NO_LIMIT).any(axis=1)
+        bounded = self.bound[: self.rows] != NO_LIMIT
+        bounds = bounded.any(axis=1)
+        low = bounded.argmax(axis=1)
+        high = bounded.shape[1] - bounded[:, ::-1].argmax(axis=1)
         parent = self.parent[: self.rows]
         first = np.arange(self.rows)
         while True:
@@ -109,9 +113,8 @@ class LimitTable:
                 break
             first[climbing] = parent[first[climbing]]
         above = np.where(first >= 0, parent[first], -1)
-        return np.stack([first, np.where(above >= 0, first[above], -1)]).astype(
-            np.int64, copy=False
-        )
+        rows = [first, np.where(above >= 0, first[above], -1), low, high]
+        return np.stack(rows).astype(np.int64, copy=False)
 
     def fit_columns(self) -> None:
         """Make every column long and wide enough for the rows and dimensions known. Amortised."""

@@ -7,15 +7,20 @@ fits, corrected for those nodes whose free amounts are no longer what was last s
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+from numpy.typing import NDArray
 
 from sched_core import views
 from sched_core.columns import Ints
 from sched_core.kinds import kinds
 from sched_core.nodes import NodeTable
+from sched_core.running import RunningTable
 from sched_core.shapes import ShapeTable
 
-_KEPT = slice(views.CODE, views.SHORT + 1)
+_UNUSED = 3
+"""References to an array that only a Memory knows: its tuple, a variable, the call that asks."""
 
 
 class Memory:
@@ -36,6 +41,7 @@ class Memory:
         self._suited: Ints = np.zeros((0, 0), np.int64)
         self._fitting: Ints = np.zeros((0, 0), np.int64)
         self._columns: Ints = np.zeros((views.SHAPE_ROWS, 0), np.int64)
+        self._records: list[tuple[NDArray[np.int32], Ints]] = []
         self.fresh: Ints = np.zeros(0, np.int64)
         self.changed: Ints = np.zeros(0, np.int64)
         self.anew = True
@@ -63,10 +69,30 @@ class Memory:
         self._serial[:s] = shapes.serial[:s]
         return self._cluster(nodes, n, dims), self._requests(shapes, s, dims)
 
+    def releases(self, running: RunningTable) -> Ints:
+        """`[3, a]`: node, end and the node's kind of all that runs, in order of its end."""
+        order = running.releases()
+        out = np.empty((3, len(order)), np.int64)
+        np.take(running.columns, order, axis=1, out=out[:2])
+        np.take(self._nodes[views.KIND], out[views.RUN_NODE], out=out[views.RUN_KIND])
+        return out
+
+    def records(self, count: int) -> tuple[NDArray[np.int32], Ints]:
+        """For the verdicts of `count` records: arrays of an earlier plan that nobody refers to.
+
+        New memory costs as much to clear as the verdicts take to write.
+        """
+        for old in self._records:
+            if len(old[1]) == count and all(sys.getrefcount(array) <= _UNUSED for array in old):
+                return old
+        narrow = np.empty((views.RECORD_COLUMNS, count), np.int32)
+        self._records = [*self._records[-1:], (narrow, np.empty(count, np.int64))]
+        return self._records[-1]
+
     def _renew(self, nodes: NodeTable, n: int, dims: int) -> None:
         """Nodes are others than before: nothing kept holds."""
         number, first, count = kinds(nodes, self._features)
-        self._kinds = np.stack([first, count]).astype(np.int64, copy=False)
+        self._kinds = np.stack([first, count, np.zeros_like(count)]).astype(np.int64, copy=False)
         self._amounts = np.zeros((views.LAYERS, n, dims), np.int64)
         self._amounts[views.CAPACITY] = nodes.capacity[:n, :dims]
         self._nodes = np.zeros((views.NODE_COLUMNS, n), np.int64)
@@ -88,6 +114,7 @@ class Memory:
             self.anew = True
 
     def _cluster(self, nodes: NodeTable, n: int, dims: int) -> views.Cluster:
+        self._kinds[views.KIND_DONE] = 0
         self._amounts[views.FREE] = nodes.free[:n, :dims]
         order = nodes.preference()
         columns = self._nodes
@@ -104,6 +131,7 @@ class Memory:
         columns = self._columns
         columns[: views.SHAPE_COLUMNS, :s] = shapes.columns[: views.SHAPE_COLUMNS, :s]
         columns[[views.CURSOR, views.NO_HEAD, views.CURSOR_BEYOND, views.BEYOND_FROM]] = 0
+        columns[views.WAITING] = 0
         columns[views.FAIL_FROM] = views.FAR
         columns[[views.EARLIEST, views.SETTLED]] = -1
         needs = np.empty((3, s, dims), np.int64)
@@ -112,7 +140,8 @@ class Memory:
         needs[views.PER_FIRST] = needs[views.PER_NODE] + needs[views.PER_TASK]
         rest = (shapes.parts, shapes.clauses, shapes.listed)
         self._mark_simple(shapes, s, dims)
-        return views.Requests(columns, needs, *rest, self._suits, self._suited, self._fitting)
+        kept = (self._suits, self._suited, *np.empty((2, s), np.int64), self._fitting)
+        return views.Requests(columns, needs, *rest, *kept)
 
     def _mark_simple(self, shapes: ShapeTable, s: int, dims: int) -> None:
         """Which shapes ask for one task on one node of one partition, and take it as they say."""

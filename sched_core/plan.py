@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sched_core import jit, views
 from sched_core.backfill import run_pass
 from sched_core.columns import BITS, Ints
 from sched_core.memory import Memory
-from sched_core.plan_conservative import Promises, Terms, heads_of, plan_queue
 from sched_core.report import LATEST
 from sched_core.survey import refresh
 from sched_core.tables import (
@@ -29,7 +30,10 @@ from sched_core.tables import (
     RunningTable,
     ShapeTable,
 )
-from sched_core.views import Cluster, Queue, Scratch, Timeline
+from sched_core.views import Cluster, Queue, Requests, Scratch, Timeline
+
+if TYPE_CHECKING:
+    from sched_core.plan_conservative import Promises
 
 
 class PolicyKind(IntEnum):
@@ -92,22 +96,22 @@ class Plan:
     """Nodes promised (EASY; none under FIFO)."""
     job: Ints
     """[m] every pending record, in queue order; what follows is aligned with it."""
-    code: Ints
+    code: NDArray[np.int32]
     """[m] VerdictCode."""
-    short: Ints
+    short: NDArray[np.int32]
     """[m] dimension that is short on most nodes (LIMIT: that the limit is on; -1: on the number of
     jobs); -1: none or not the reason."""
-    matching: Ints
+    matching: NDArray[np.int32]
     """[m] nodes that could host a part of it when empty, whatever their state."""
-    usable: Ints
+    usable: NDArray[np.int32]
     """[m] those of them that take jobs."""
-    fitting: Ints
+    fitting: NDArray[np.int32]
     """[m] those of them that could host a part of it when it was looked at."""
-    ahead: Ints
+    ahead: NDArray[np.int32]
     """[m] open records ahead of it in its first partition that stay pending."""
     planned: Ints
     """[m] planned start; for those without a promise an estimate; -1: unknown."""
-    placed: Ints
+    placed: NDArray[np.int32]
     """[m] tasks of it that start by this plan."""
     examined: int
     """Records looked at for a start."""
@@ -126,16 +130,27 @@ class Plan:
         return len(self.start_job)
 
 
-def _most_rows(nodes: NodeTable, shapes: ShapeTable, jobs: JobTable, order: Ints) -> int:
-    """One more than the allocations that a pass can make: by the CPUs that are free, or the queue.
+_MANY_ROWS = 1 << 22
+"""Of allocations in one pass: from here on it is worth a look at the queue to know their bound."""
 
-    So the bound is never what stops a pass. The first takes O(nodes + shapes) and is enough unless some request is for next to no CPU.
-    """
+
+def _least_cpu(shapes: ShapeTable) -> int:
+    """CPU of the least task that any request has, at least 1."""
     least = (shapes.node_need[:, CPU] + shapes.task_need[:, CPU])[: shapes.rows]
     least = least[shapes.users[: shapes.rows] > 0]
+    return max(int(np.min(least, initial=1 << 60)), 1)
+
+
+def _most_rows(
+    nodes: NodeTable, shapes: ShapeTable, jobs: JobTable, order: Ints, least_cpu: int
+) -> int:
+    """One more than the allocations that a pass can make: by the CPUs that are free, or the queue.
+
+    So the bound is never what stops a pass. The first takes O(nodes + shapes) and is enough unless some request is for next to no CPU, or the cluster very large.
+    """
     free = np.maximum(nodes.free[: nodes.rows, CPU], 0)
-    bound = int((free // max(int(np.min(least, initial=1 << 60)), 1)).sum())
-    if bound > 64 * nodes.rows + 4096:
+    bound = int((free // least_cpu).sum())
+    if bound > _MANY_ROWS:
         widths = np.minimum(shapes.high[jobs.shape[order]], nodes.rows)
         bound = min(bound, int((jobs.count[order] * widths).sum()))
     return bound + 1
@@ -150,14 +165,15 @@ def _demand(shapes: ShapeTable) -> Ints:
     return out
 
 
-def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int) -> Scratch:
+def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int, suited_words: int) -> Scratch:
     parts = len(nodes.partition_names)
     options = np.zeros((3, parts), np.int64)
     options[views.PROMISE] = views.FAR
     counters = np.zeros(views.COUNTERS, np.int64)
     counters[views.NODES] = present
     histogram = np.zeros(shapes.histogram_size(), np.int64)
-    return views.Scratch(histogram, counters, options, np.zeros((4, parts + 1), np.int64))
+    words = np.zeros(suited_words, np.int64)
+    return views.Scratch(histogram, words, counters, options, np.zeros((4, parts + 1), np.int64))
 
 
 def plan(
@@ -180,7 +196,8 @@ def plan(
     """
     jit.compile_kernels()
     order = jobs.order()
-    bound = _most_rows(nodes, shapes, jobs, order)
+    least_cpu = _least_cpu(shapes)
+    bound = _most_rows(nodes, shapes, jobs, order, least_cpu)
     starts, rows = min(policy.max_starts, bound), min(policy.max_starts, bound) + nodes.rows
     running.fit_columns()
     memory = memory if memory is not None else Memory()
@@ -192,35 +209,50 @@ def plan(
         run_amount=running.amount,
         rows=np.empty((views.ROW_COLUMNS, rows), np.int64),
         row_amount=np.empty((rows, dims), np.int64),
-        releases=np.take(running.columns, running.releases(), axis=1),
+        releases=memory.releases(running),
         buckets=np.empty(views.BUCKETS + 1, np.int64),
     )
-    records = np.empty((8, len(order)), np.int64)
     start_rows = np.zeros((3, starts + 1), np.int64)
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
-    queue = views.Queue(order, jobs.columns, records, start_rows, *limits)
-    scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
+    queue = views.Queue(order, jobs.columns, *memory.records(len(order)), start_rows, *limits)
+    scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, int(memory.anew))
+    scratch.counters[views.LEAST_CPU] = least_cpu
     if policy.kind >= PolicyKind.CONSERVATIVE:
-        records[:] = 0
-        records[[views.V_SHORT, views.V_PLANNED]] = -1
-        last = promises if policy.kind == PolicyKind.CONSERVATIVE else None
-        ids = jobs.id[order]
-        terms = Terms(
-            now,
-            policy.depth,
-            policy.window,
-            policy.resolution,
-            policy.visits,
-            policy.estimate_steps,
+        return _conservative(
+            jobs, cluster, requests, timeline, queue, scratch, policy, now, promises
         )
-        held = plan_queue(cluster, requests, timeline, queue, scratch, ids, last, terms)
-        made = _plan(jobs, cluster, timeline, queue, scratch)
-        return replace(made, **heads_of(queue, held, ids))
     fifo = int(policy.kind == PolicyKind.FIFO)
     bounds = (fifo, now, policy.depth, policy.estimate_steps)
     run_pass(cluster, requests, timeline, queue, scratch, *bounds)
     return _plan(jobs, cluster, timeline, queue, scratch)
+
+
+def _conservative(
+    jobs: JobTable,
+    cluster: Cluster,
+    requests: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    policy: Policy,
+    now: int,
+    promises: Promises | None,
+) -> Plan:
+    # Not above: who does not ask for this policy need not wait for its kernels to be compiled.
+    from sched_core import plan_conservative as conservative  # noqa: PLC0415
+
+    jit.compile_kernels()
+    queue.records[:] = 0
+    queue.records[views.V_SHORT] = -1
+    queue.planned[:] = -1
+    last = promises if policy.kind == PolicyKind.CONSERVATIVE else None
+    ids = jobs.id[queue.order]
+    bounds = (policy.depth, policy.window, policy.resolution, policy.visits, policy.estimate_steps)
+    terms = conservative.Terms(now, *bounds)
+    held = conservative.plan_queue(cluster, requests, timeline, queue, scratch, ids, last, terms)
+    made = _plan(jobs, cluster, timeline, queue, scratch)
+    return replace(made, **conservative.heads_of(queue, held, ids))
 
 
 def _plan(
@@ -251,7 +283,7 @@ def _plan(
         usable=records[views.V_USABLE],
         fitting=records[views.V_FITTING],
         ahead=records[views.V_AHEAD],
-        planned=records[views.V_PLANNED],
+        planned=queue.planned,
         placed=records[views.V_PLACED],
         examined=examined,
         head_tasks=np.empty(0, np.int64),
@@ -338,7 +370,7 @@ def _needs(nodes: NodeTable, request: Request) -> list[tuple[int, int, int]]:
     return [(r, fixed, per) for r, (fixed, per) in needs.items() if fixed or per]
 
 
-def _gang_possible(request: Request, tasks: Ints, required: np.typing.NDArray[np.bool_]) -> bool:
+def _gang_possible(request: Request, tasks: Ints, required: NDArray[np.bool_]) -> bool:
     """Whether a gang fits on nodes that host `tasks` each, the required ones among them."""
     low, high = request.nodes_low, request.nodes_high
     wanted = len(set(request.required))

@@ -211,7 +211,7 @@ def heads_of(queue: Queue, held: Reservations, ids: Ints) -> dict[str, Any]:
     ptr = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64, copy=False)
     rows = np.repeat(first - ptr[:-1], sizes) + np.arange(ptr[-1])
     had = (promised >= 0) & (promised < FAR) & (queue.records[views.V_PLACED] == 0)
-    planned = queue.records[views.V_PLANNED]
+    planned = queue.planned
     moved = np.where(planned >= 0, np.maximum(planned - promised, 0), -1)
     return {
         "head_job": ids[some],

@@ -120,7 +120,7 @@ def _in_partition(
     running.fit_columns()
     memory = Memory()
     cluster, requests = memory.bind(nodes, shapes)
-    scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)))
+    scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, int(memory.anew))
     view = _victims(nodes, running, chosen, now)
     state = survey_victims(cluster, requests, scratch, view, shape, part, policy.visits)

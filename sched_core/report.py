@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sched_core.jit import inlined
+from sched_core.columns import Matrix, Narrow, Vector
+from sched_core.estimate import estimate
+from sched_core.jit import inlined, kernel
 from sched_core.survey import recount
-from sched_core.timeline import earliest, sort_starts
-from sched_core.verdict import NEVER, PRIORITY, RESOURCES, STARTED
+from sched_core.timeline import sort_starts
+from sched_core.verdict import BEGIN_TIME, LIMIT, NEVER, NOT_REACHED, PRIORITY, RESOURCES, STARTED
 from sched_core.views import (
     CODE,
     EARLIEST,
@@ -19,12 +21,12 @@ from sched_core.views import (
     ROW_NODE,
     ROWS,
     SHORT,
-    STEPS,
+    TURN_PLANNED,
+    TURN_SHORT,
     USABLE,
     V_CODE,
     V_FITTING,
     V_MATCHING,
-    V_PLANNED,
     V_SHORT,
     V_USABLE,
     Cluster,
@@ -48,7 +50,7 @@ def count_left(cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scr
     fitting = req.fitting
     for i in range(scratch.counters[ROWS]):
         recount(cluster, req, timeline.rows[ROW_NODE, i])
-    for shape in range(shapes.shape[1]):
+    for shape in range(req.needs.shape[1]):
         shapes[FITTING_NOW, shape] = fitting[shape, FITTING_NODES]
         if shapes[CODE, shape] == NEVER:
             continue
@@ -61,39 +63,72 @@ def count_left(cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scr
 
 
 @inlined
-def estimate(
-    cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, shape: int, now: int
-) -> None:
-    """Fill EARLIEST: first possible start of a shape after this pass, other pending jobs aside."""
-    shapes = req.shapes
-    parts = req.parts
-    best = FAR
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part >= 0:
-            when = earliest(cluster, req, timeline, scratch, shape, part, False, now)
-            best = min(best, when)
-    shapes[EARLIEST, shape] = best
-
-
-@inlined
-def planned_start(req: Requests, scratch: Scratch, shape: int, fits: bool) -> int:
-    """When a record is expected to start that was promised nothing. O(partitions).
+def summarise(req: Requests, scratch: Scratch) -> None:
+    """Fill the verdict of those records of each shape that wait for their turn. O(shapes).
 
     One that fits and is behind a head goes no earlier than the head: the later of its own earliest
     start and the first promise made in its partitions. One that does not fit may be backfilled
     sooner, when something is released.
     """
+    shapes = req.shapes
     parts = req.parts
     options = scratch.options
-    when, ahead = max(req.shapes[EARLIEST, shape], -1), FAR
-    if not fits:
-        return int(when)
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part >= 0:
-            ahead = min(ahead, options[PROMISE, part])
-    return int(max(when, ahead) if ahead < FAR else when)
+    for shape in range(req.needs.shape[1]):
+        if shapes[EARLIEST, shape] >= LATEST:
+            shapes[EARLIEST, shape] = -1
+        fits = shapes[FAIL_FROM, shape] > 0
+        ahead = -1
+        for option in range(parts.shape[1]):
+            part = parts[shape, option]
+            if fits and part >= 0 and options[PROMISE, part] < FAR:
+                when = options[PROMISE, part]
+                ahead = when if ahead < 0 else min(ahead, when)
+        when = max(shapes[EARLIEST, shape], ahead)
+        shapes[TURN_SHORT, shape] = -1 if fits else shapes[SHORT, shape]
+        shapes[TURN_PLANNED, shape] = -1 if when >= LATEST else when
+
+
+@kernel
+def write_numbers(
+    order: Vector,
+    jobs: Matrix,
+    records: Narrow,
+    planned: Vector,
+    shapes: Matrix,
+    now: int,
+    kept: bool,
+) -> None:
+    """Complete every record's verdict from what is known of its shape. O(records).
+
+    Of a head, `planned` is its promise already; of a record that may not begin yet, its begin; with
+    `kept`, of any record what is planned for it, or -1; and V_SHORT is what the limit is on where
+    there is one. Few arrays: see `passover`.
+    """
+    for i in range(records.shape[1]):
+        shape = jobs[J_SHAPE, order[i]]
+        code = records[V_CODE, i]
+        records[V_MATCHING, i] = shapes[MATCHING, shape]
+        records[V_USABLE, i] = shapes[USABLE, shape]
+        records[V_FITTING, i] = shapes[FITTING_NOW, shape]
+        short, when = -1, -1
+        if code == PRIORITY:
+            short, when = shapes[TURN_SHORT, shape], shapes[TURN_PLANNED, shape]
+            if kept and planned[i] >= 0:
+                when = planned[i]
+        elif code == STARTED:
+            when = now
+        elif code == RESOURCES:
+            short, when = shapes[SHORT, shape], planned[i]
+            if when < 0:
+                when = shapes[EARLIEST, shape]
+        elif code == BEGIN_TIME or (kept and code == NOT_REACHED):
+            when = planned[i]
+        elif code == LIMIT:
+            short = records[V_SHORT, i]
+        elif code == shapes[CODE, shape]:
+            short = shapes[SHORT, shape]
+        records[V_SHORT, i] = short
+        planned[i] = -1 if when >= LATEST else when
 
 
 @inlined
@@ -105,33 +140,12 @@ def finish(
     scratch: Scratch,
     now: int,
     budget: int,
+    kept: bool,
 ) -> None:
     """Write every record's numbers and planned start. O(records + estimates in budget)."""
-    shapes = req.shapes
-    order = queue.order
-    jobs = queue.jobs
-    records = queue.records
     counters = scratch.counters
     sort_starts(timeline, counters[ROWS])
     count_left(cluster, req, timeline, scratch)
-    counters[STEPS] = 0
-    for i in range(records.shape[1]):
-        shape = jobs[J_SHAPE, order[i]]
-        code = records[V_CODE, i]
-        records[V_MATCHING, i] = shapes[MATCHING, shape]
-        records[V_USABLE, i] = shapes[USABLE, shape]
-        records[V_FITTING, i] = shapes[FITTING_NOW, shape]
-        if code == STARTED:
-            records[V_PLANNED, i] = now
-        elif code in (RESOURCES, PRIORITY):
-            fits = code == PRIORITY and shapes[FAIL_FROM, shape] > 0
-            if not fits:
-                records[V_SHORT, i] = shapes[SHORT, shape]
-            if records[V_PLANNED, i] < 0:
-                if shapes[EARLIEST, shape] < 0 and counters[STEPS] < budget:
-                    estimate(cluster, req, timeline, scratch, shape, now)
-                records[V_PLANNED, i] = planned_start(req, scratch, shape, fits)
-            if records[V_PLANNED, i] >= LATEST:
-                records[V_PLANNED, i] = -1
-        elif code == shapes[CODE, shape]:
-            records[V_SHORT, i] = shapes[SHORT, shape]
+    estimate(cluster, req, timeline, scratch, now, budget)
+    summarise(req, scratch)
+    write_numbers(queue.order, queue.jobs, queue.records, queue.planned, req.shapes, now, kept)

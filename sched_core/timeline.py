@@ -8,6 +8,7 @@ resources on concrete nodes, what each promised node has left at the shadow time
 
 from __future__ import annotations
 
+from sched_core.columns import Matrix
 from sched_core.fit import choose, fill_amount, hosts, may_host, set_marks, suits
 from sched_core.jit import inlined, kernel
 from sched_core.views import (
@@ -36,6 +37,7 @@ from sched_core.views import (
     NREQUIRED,
     NTASKS,
     ORDER,
+    PER_FIRST,
     PICK_NODE,
     PICK_TASKS,
     READY,
@@ -47,10 +49,13 @@ from sched_core.views import (
     ROW_SCRATCH,
     ROWS,
     RUN_END,
+    RUN_KIND,
     RUN_NODE,
     SPARE,
     STAMP,
     STEPS,
+    SUIT_MASK,
+    SUIT_SHIFT,
     SWEEP,
     TASKS,
     WIDEST,
@@ -166,7 +171,7 @@ def count_nodes(
         counters[WIDEST] = max(counters[WIDEST], tasks)
 
 
-@kernel
+@inlined
 def reach(
     cluster: Cluster,
     req: Requests,
@@ -197,13 +202,17 @@ def reach(
     return bool(nodes[ELIGIBLE, node] > 0)
 
 
-@kernel
+@inlined
 def notice(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, node: int) -> None:
     """Count what fits on a node that a sweep may use, now that AVAIL has risen there. O(R)."""
+    amounts = cluster.amounts
     nodes = cluster.nodes
     counters = scratch.counters
+    for r in range(amounts.shape[2]):
+        if amounts[AVAIL, node, r] < req.needs[PER_FIRST, shape, r] > 0:
+            return
     old = nodes[FITTING, node]
-    new = hosts(cluster.amounts, AVAIL, node, req.shapes, req.needs, shape)
+    new = hosts(amounts, AVAIL, node, req.shapes, req.needs, shape)
     if new > old:
         nodes[FITTING, node] = new
         if old == 0:
@@ -235,6 +244,18 @@ def begin_sweep(
 
 
 @kernel
+def next_suited(releases: Matrix, table: Matrix, shape: int, first: int) -> int:
+    """The first release, from `first` on, on a node of a kind that suits a shape. O(releases)."""
+    i = first
+    while i < releases.shape[1] and not (
+        (table[shape, releases[RUN_KIND, i] >> SUIT_SHIFT] >> (releases[RUN_KIND, i] & SUIT_MASK))
+        & 1
+    ):
+        i += 1
+    return i
+
+
+@kernel
 def earliest(
     cluster: Cluster,
     req: Requests,
@@ -262,7 +283,8 @@ def earliest(
     when = now
     i, k = 0, 0
     released, placed = releases.shape[1], counters[ROWS]
-    while not enough(req, scratch, shape):
+    while counters[ABLE] < req.shapes[LOW, shape] or not enough(req, scratch, shape):
+        i = next_suited(releases, req.suits, shape, i)
         when = FAR
         if i < released:
             when = max(releases[RUN_END, i], now + 1)
@@ -272,14 +294,12 @@ def earliest(
             break
         while i < released and max(releases[RUN_END, i], now + 1) == when:
             node = releases[RUN_NODE, i]
-            if suits(req.suits, shape, nodes[KIND, node]) and reach(
-                cluster, req, scratch, shape, part, skip_held, node
-            ):
+            if reach(cluster, req, scratch, shape, part, skip_held, node):
                 row = timeline.release_order[i]
                 for r in range(amounts.shape[2]):
                     amounts[AVAIL, node, r] += timeline.run_amount[row, r]
                 notice(cluster, req, scratch, shape, node)
-            i += 1
+            i = next_suited(releases, req.suits, shape, i + 1)
         while k < placed and rows[ROW_RELEASE, rows[ROW_ORDER, k]] == when:
             row = rows[ROW_ORDER, k]
             node = rows[ROW_NODE, row]

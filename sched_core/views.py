@@ -2,7 +2,7 @@
 
 Few and wide on purpose. Passing many small arrays makes a kernel slow to compile: the same pass
 took 76 s with 75 arrays. So columns of one length are rows of one matrix, with a constant each.
-Every array is int64 and C-contiguous. `n` counts nodes, `s` shapes, `m` pending records in queue
+Every array is int64, but for the verdicts, and C-contiguous. `n` counts nodes, `s` shapes, `m` pending records in queue
 order, `j` record rows, `a` allocations, `p` partitions, `k` placed rows, `R` dimensions.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sched_core.columns import Cube, Matrix, Vector
+from sched_core.columns import Cube, Matrix, Narrow, Vector
 
 FAR = 1 << 60
 """An instant that never comes."""
@@ -30,7 +30,7 @@ class Cluster(NamedTuple):
     dims: Matrix
     """[columns, R], see below."""
     kinds: Matrix
-    """[2, kinds]: KIND_NODE, KIND_COUNT; see `sched_core.kinds`."""
+    """[3, kinds]: KIND_NODE, KIND_COUNT, KIND_DONE; see `sched_core.kinds`."""
 
 
 # Layers of `amounts`.
@@ -81,6 +81,8 @@ KIND_NODE = 0
 """A node of the kind."""
 KIND_COUNT = 1
 """Nodes of the kind."""
+KIND_DONE = 2
+"""The sweep that needs no more nodes of the kind."""
 
 # Columns of `dims`.
 PARENT = 0
@@ -89,7 +91,9 @@ AMOUNT = 1
 """What is about to be taken."""
 SHORT_ON = 2
 """Nodes on which the dimension is short."""
-DIM_COLUMNS = 3
+BEFORE = 3
+"""Free on a node just before the release at hand."""
+DIM_COLUMNS = 4
 
 
 class Requests(NamedTuple):
@@ -109,6 +113,11 @@ class Requests(NamedTuple):
     """[s, words] kinds, usable ones, of which an empty node hosts a part of the shape."""
     suited: Matrix
     """[kinds, words] the same the other way round: shapes."""
+    waiting: Vector
+    """[s] shapes with a record that waits and was promised nothing, in the order of the queue;
+    `counters[WAITERS]` of them."""
+    missing: Vector
+    """[s] nodes that a gang lacks, scratch."""
     fitting: Matrix
     """[s, 1 + R]: nodes that fit what is SEEN (FITTING_NODES); of the other suitable ones, those on
     which each dimension is short."""
@@ -165,7 +174,12 @@ SIMPLE = 22
 """1: one task on one node of one partition, no node named."""
 PLAIN = 23
 """1: what it takes on a node hangs on nothing (not on types of devices, not on the node)."""
-SHAPE_ROWS = 24
+WAITING = 24
+"""1: among those that `waiting` names."""
+TURN_SHORT = 25
+TURN_PLANNED = 26
+"""Verdict of the records of the shape that wait for their turn."""
+SHAPE_ROWS = 27
 
 
 class Timeline(NamedTuple):
@@ -182,13 +196,15 @@ class Timeline(NamedTuple):
     row_amount: Matrix
     """[k, R]"""
     releases: Matrix
-    """[2, a] RUN_NODE and RUN_END in `release_order`."""
+    """[3, a] RUN_NODE, RUN_END and RUN_KIND in `release_order`."""
     buckets: Vector
     """[BUCKETS + 1] scratch."""
 
 
 RUN_NODE = 0
 RUN_END = 1
+RUN_KIND = 2
+"""Kind of the node."""
 ROW_NODE = 0
 ROW_TASKS = 1
 ROW_RELEASE = 2
@@ -207,8 +223,10 @@ class Queue(NamedTuple):
     """[m] record rows, first in the queue first."""
     jobs: Matrix
     """[columns, j]: those of the JobTable."""
-    records: Matrix
-    """[8, m] verdicts."""
+    records: Narrow
+    """[7, m] verdicts."""
+    planned: Vector
+    """[m] planned start (s); -1: unknown."""
     starts: Matrix
     """[3, starts + 1]"""
     demand: Matrix
@@ -216,7 +234,7 @@ class Queue(NamedTuple):
     limit_left: Matrix
     """[l, 1 + R] what may still start; falls as jobs are placed."""
     limit_chain: Matrix
-    """[2, l]: CHAIN_FIRST, CHAIN_ABOVE; -1: none."""
+    """[4, l]: CHAIN_FIRST, CHAIN_ABOVE (-1: none), CHAIN_LOW, CHAIN_HIGH."""
 
 
 J_SHAPE = 1
@@ -225,18 +243,22 @@ J_BEGIN = 5
 J_GATE = 6
 J_COUNT = 7
 J_LIMIT = 8
+J_PLAIN = 9
 CHAIN_FIRST = 0
 """From a row up, itself included, the first that bounds anything."""
 CHAIN_ABOVE = 1
 """From such a row up, the next that does."""
+CHAIN_LOW = 2
+CHAIN_HIGH = 3
+"""Columns outside of LOW to HIGH (excluded) bound nothing in the row."""
 V_CODE = 0
 V_SHORT = 1
 V_MATCHING = 2
 V_USABLE = 3
 V_FITTING = 4
 V_AHEAD = 5
-V_PLANNED = 6
-V_PLACED = 7
+V_PLACED = 6
+RECORD_COLUMNS = 7
 START_RECORD = 0
 START_PART = 1
 START_END = 2
@@ -248,6 +270,8 @@ class Scratch(NamedTuple):
 
     histogram: Vector
     """[most tasks of a bounded gang + 1] zero between uses."""
+    open: Vector
+    """[words] shapes that an estimate is still looked for, as `suited` numbers them."""
     counters: Vector
     """[10], see below."""
     options: Matrix
@@ -282,4 +306,7 @@ EXAMINED = 9
 NODES = 10
 SWEEP = 11
 """Number of the last sweep."""
-COUNTERS = 12
+WAITERS = 12
+LEAST_CPU = 13
+"""Less than this is of no use to any shape (thousandths)."""
+COUNTERS = 14

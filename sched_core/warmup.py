@@ -21,6 +21,7 @@ GROUPS = {
     "pass": ("plan",),
     cachedir.EVERYTHING: (
         "plan",
+        "plan_conservative",
         "pool",
         "fairshare",
         "priority",
