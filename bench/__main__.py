@@ -30,6 +30,16 @@ SCENARIOS = {
     "kill.controller": ("bench.kills", "controller", "kill -9 at seeded instants under load"),
     "core.drain": ("bench.core", "drain", "10,000 idle nodes, 1,000,000 one-node jobs: one pass"),
     "core.easy": ("bench.core", "easy", "the same nodes full, 100,000 jobs pending: an EASY pass"),
+    "core.backfill": (
+        "bench.core_conservative",
+        "backfill",
+        "the same state, conservative: 1,000 planned, all others tried for now",
+    ),
+    "core.deep1000": (
+        "bench.core_conservative",
+        "deep1000",
+        "1,000 full nodes, 10,000 jobs, all planned for 7 days; then 100 nodes come free",
+    ),
     "core.incremental": (
         "bench.core",
         "incremental",

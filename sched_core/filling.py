@@ -85,7 +85,7 @@ def gather_now(
             moving &= count == 0
             shapes[CURSOR, shape] = i + 1 if moving else shapes[CURSOR, shape]
         if count > 0:
-            base = profile.nodes[BLOCK, node]
+            base = profile.nodes[node, BLOCK]
             reach(cluster, req, profile, shape, node, base, now + duration, mixed)
             count = hosts(amounts, ROOM, node, shapes, req.needs, shape)
         if count > 0:

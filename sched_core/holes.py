@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sched_core.columns import Matrix
-from sched_core.jit import kernel
+from sched_core.jit import inlined, kernel
 from sched_core.timeline import count_node, enough
 from sched_core.views import (
     ABLE,
@@ -11,6 +11,7 @@ from sched_core.views import (
     CAND_TASKS,
     FAR,
     HIGH,
+    LOW,
     NREQUIRED,
     NTASKS,
     REQUIRED_ABLE,
@@ -38,10 +39,10 @@ from sched_core.views_conservative import (
     ITEM,
     KEY,
     LIFTED,
-    MIXED,
     MONOTONE,
     NOW,
     OWN,
+    PLAIN,
     STEP,
     Profile,
     Windows,
@@ -52,18 +53,19 @@ from sched_core.windows import aligned, freshen, list_nodes
 @kernel
 def sink(heap: Matrix, place: int, size: int) -> None:
     """Restore the heap order below a place whose key grew. O(log size)."""
-    item = heap[ITEM, place]
-    key = heap[KEY, item]
+    item, key = heap[ITEM, place], heap[KEY, place]
     child = 2 * place + 1
     while child < size:
-        if child + 1 < size and (heap[KEY, heap[ITEM, child + 1]] < heap[KEY, heap[ITEM, child]]):
+        if child + 1 < size and heap[KEY, child + 1] < heap[KEY, child]:
             child += 1
-        if heap[KEY, heap[ITEM, child]] >= key:
+        if heap[KEY, child] >= key:
             break
         heap[ITEM, place] = heap[ITEM, child]
+        heap[KEY, place] = heap[KEY, child]
         place = child
         child = 2 * place + 1
     heap[ITEM, place] = item
+    heap[KEY, place] = key
 
 
 @kernel
@@ -87,6 +89,14 @@ def contribute(
 
 
 @kernel
+def reset(profile: Profile, windows: Windows, entry: int) -> bool:
+    """Whether an entry says nothing any more, for its node has gained since. O(1)."""
+    node = windows.entries[entry, E_NODE]
+    gained = windows.entries[entry, E_SEEN] < profile.nodes[node, FREED]
+    return bool(gained or profile.nodes[node, OWN] != 0)
+
+
+@inlined
 def turn(
     cluster: Cluster,
     req: Requests,
@@ -99,48 +109,33 @@ def turn(
     duration: int,
     when: int,
     limit: int,
-) -> None:
-    """What an entry contributes at an instant, told to the tally; KEY: when that changes next.
+) -> int:
+    """What an entry contributes at an instant, told to the tally; gives when that changes next.
 
     Where promises may be moved, an entry whose first window is over is of no use afterwards.
     """
     slots = windows.slots
     entries = windows.entries
-    heap = windows.heap
+    counters = scratch.counters
     state = profile.state
     entry = slots[FIRST, slot] + item
-    over = heap[ACTIVE, item] > 0
-    freshen(
-        cluster,
-        req,
-        profile,
-        windows,
-        entry,
-        shape,
-        duration,
-        when,
-        limit,
-        slots[MIXED, slot] != 0,
-    )
-    tasks, key = 0, entries[E_START, entry]
+    active = windows.heap[ACTIVE, item]
+    freshen(cluster, req, profile, windows, entry, shape, duration, when, limit, slot)
+    tasks, key = 0, entries[entry, E_START]
     if key <= when:
-        tasks = entries[E_TASKS, entry]
-        key = entries[E_LAST, entry] + 1
+        tasks = entries[entry, E_TASKS]
+        key = entries[entry, E_LAST] + 1
         key = FAR if key > limit else aligned(key, state[NOW], state[STEP])
-    if over and not state[MONOTONE]:
-        entries[E_SEEN, entry] = -1
+    if active > 0 and not state[MONOTONE]:
+        entries[entry, E_SEEN] = -1
     required = item < req.shapes[NREQUIRED, shape]
-    contribute(req, scratch, shape, required, heap[ACTIVE, item], tasks)
-    heap[ACTIVE, item] = tasks
-    heap[KEY, item] = key
-
-
-@kernel
-def reset(profile: Profile, windows: Windows, entry: int) -> bool:
-    """Whether an entry says nothing any more, for its node has gained since. O(1)."""
-    node = windows.entries[E_NODE, entry]
-    gained = windows.entries[E_SEEN, entry] < profile.nodes[FREED, node]
-    return bool(gained or profile.nodes[OWN, node] != 0)
+    if not slots[PLAIN, slot]:
+        contribute(req, scratch, shape, required, active, tasks)
+    elif tasks != active:
+        counters[ABLE] += tasks - active
+        counters[REQUIRED_ABLE] += required * (tasks - active)
+    windows.heap[ACTIVE, item] = tasks
+    return int(key)
 
 
 @kernel
@@ -158,41 +153,58 @@ def sweep(
     """First instant up to `limit` at which the tally of a slot suffices, FAR if there is none.
 
     Leaves in ACTIVE what every entry contributes then. Events are ends of windows and starts of
-    next ones, kept in a heap whose keys may be bounds: an entry is looked at when its turn comes.
-    O(entries + events x (log entries + segments x R)).
+    next ones; first all entries have their turn for the floor, then those whose event comes next,
+    by a heap whose keys may be bounds. O(entries + events x (log entries + segments x R)).
     """
     slots = windows.slots
     entries = windows.entries
     heap = windows.heap
     counters = scratch.counters
     counters[ABLE : WIDEST + 1] = 0
-    when = slots[FLOOR, slot]
-    base, size = slots[FIRST, slot], 0
-    for item in range(slots[COUNT, slot]):
-        heap[ACTIVE, item] = 0
-        heap[KEY, item] = when
-        if entries[E_START, base + item] <= when or reset(profile, windows, base + item):
-            turn(cluster, req, scratch, profile, windows, slot, item, shape, duration, when, limit)
+    low = req.shapes[LOW, shape]
+    when, found = slots[FLOOR, slot], False
+    base, count = slots[FIRST, slot], slots[COUNT, slot]
+    upcoming, size = 0, 0
+    while True:
+        first = upcoming < count
+        if first:
+            item = upcoming
+            upcoming += 1
+            heap[ACTIVE, item] = 0
+            start = entries[base + item, E_START]
+            if start > when and (
+                profile.state[MONOTONE] or not reset(profile, windows, base + item)
+            ):
+                if start <= limit:
+                    heap[ITEM, size] = item
+                    heap[KEY, size] = start
+                    size += 1
+                continue
         else:
-            heap[KEY, item] = entries[E_START, base + item]
-        if heap[KEY, item] <= limit:
-            heap[ITEM, size] = item
-            size += 1
-    found = enough(req, scratch, shape)
-    if not found:
-        for place in range(size // 2 - 1, -1, -1):
-            sink(heap, place, size)
-    while not found and size > 0:
-        when = heap[KEY, heap[ITEM, 0]]
-        while size > 0 and heap[KEY, heap[ITEM, 0]] == when:
+            if size == 0 or heap[KEY, 0] > when or upcoming == count:
+                found = counters[ABLE] >= low and enough(req, scratch, shape)
+                if found or size == 0:
+                    break
+                if upcoming == count:
+                    upcoming += 1
+                    for place in range(size // 2 - 1, -1, -1):
+                        sink(heap, place, size)
+                when = heap[KEY, 0]
             item = heap[ITEM, 0]
-            turn(cluster, req, scratch, profile, windows, slot, item, shape, duration, when, limit)
-            if heap[KEY, item] > limit:
-                size -= 1
-                heap[ITEM, 0] = heap[ITEM, size]
-            if size > 0:
-                sink(heap, 0, size)
-        found = enough(req, scratch, shape)
+        key = turn(
+            cluster, req, scratch, profile, windows, slot, item, shape, duration, when, limit
+        )
+        place = size if first else 0
+        if key <= limit:
+            heap[ITEM, place] = item
+            heap[KEY, place] = key
+            size += first
+        elif not first:
+            size -= 1
+            heap[ITEM, 0] = heap[ITEM, size]
+            heap[KEY, 0] = heap[KEY, size]
+        if not first and size > 0:
+            sink(heap, 0, size)
     scratch.histogram[: counters[WIDEST] + 1] = 0
     return when if found else FAR
 
@@ -217,14 +229,15 @@ def one_node(
     entries = windows.entries
     floor = slots[FLOOR, slot]
     base, best = slots[FIRST, slot], limit + 1
-    mixed = slots[MIXED, slot] != 0
     for item in range(slots[COUNT, slot]):
         entry = base + item
-        if entries[E_START, entry] >= best and not reset(profile, windows, entry):
+        if entries[entry, E_START] >= best and (
+            profile.state[MONOTONE] or not reset(profile, windows, entry)
+        ):
             continue
-        freshen(cluster, req, profile, windows, entry, shape, duration, floor, best - 1, mixed)
-        if max(entries[E_START, entry], floor) < best:
-            best = max(entries[E_START, entry], floor)
+        freshen(cluster, req, profile, windows, entry, shape, duration, floor, best - 1, slot)
+        if max(entries[entry, E_START], floor) < best:
+            best = max(entries[entry, E_START], floor)
             windows.heap[ITEM, 0] = item
             if best == floor:
                 break
@@ -286,12 +299,12 @@ def candidates(cluster: Cluster, req: Requests, windows: Windows, slot: int, sha
     entries = windows.entries
     base, found = slots[FIRST, slot], 0
     if is_single(req, shape):
-        nodes[CAND_NODE, 0] = entries[E_NODE, base + windows.heap[ITEM, 0]]
+        nodes[CAND_NODE, 0] = entries[base + windows.heap[ITEM, 0], E_NODE]
         nodes[CAND_TASKS, 0] = 1
         return 1
     for item in range(slots[COUNT, slot]):
         if windows.heap[ACTIVE, item] > 0:
-            nodes[CAND_NODE, found] = entries[E_NODE, base + item]
+            nodes[CAND_NODE, found] = entries[base + item, E_NODE]
             nodes[CAND_TASKS, found] = windows.heap[ACTIVE, item]
             found += 1
     return found

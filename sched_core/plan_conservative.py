@@ -144,9 +144,9 @@ def _profile(timeline: Timeline, nodes: int, dims: int, rows: int, terms: Terms)
     state[views_conservative.STEP] = max(terms.resolution, 1)
     state[views_conservative.BUDGET] = terms.visits
     return Profile(
-        np.zeros((views_conservative.PROFILE_COLUMNS, nodes), np.int64),
+        np.zeros((nodes, views_conservative.PROFILE_COLUMNS), np.int64),
         np.empty(pool, np.int64),
-        np.empty((pool, dims), np.int64),
+        np.empty((dims, pool), np.int64),
         np.zeros(dims, np.int64),
         state,
     )
@@ -159,7 +159,7 @@ def _windows(slots: int, nodes: int, now: int) -> Windows:
     entries = max(min(slots * nodes, ENTRIES_MAX), nodes)
     return Windows(
         columns,
-        np.empty((views_conservative.ENTRY_COLUMNS, entries), np.int64),
+        np.empty((entries, views_conservative.ENTRY_COLUMNS), np.int64),
         np.zeros((3, nodes), np.int64),
     )
 

@@ -39,43 +39,48 @@ def build(cluster: Cluster, timeline: Timeline, profile: Profile) -> None:
     running = timeline.running
     order = timeline.release_order
     soon = state[NOW] + 1
-    columns[LIMIT, :] = SLACK
+    columns[:, LIMIT] = SLACK
     for i in range(order.shape[0]):
-        columns[LIMIT, running[RUN_NODE, order[i]]] += 1
+        columns[running[RUN_NODE, order[i]], LIMIT] += 1
     tail = 0
-    for node in range(columns.shape[1]):
-        columns[BLOCK, node] = tail
-        columns[LENGTH, node] = 1
-        columns[TOUCHED : OWN + 1, node] = 0
+    for node in range(columns.shape[0]):
+        columns[node, BLOCK] = tail
+        columns[node, LENGTH] = 1
+        columns[node, TOUCHED : OWN + 1] = 0
         times[tail] = state[NOW]
-        for r in range(free.shape[1]):
-            free[tail, r] = cluster.amounts[FREE, node, r]
-        tail += columns[LIMIT, node]
+        for r in range(free.shape[0]):
+            free[r, tail] = cluster.amounts[FREE, node, r]
+        tail += columns[node, LIMIT]
     state[TAIL] = tail
     for i in range(order.shape[0]):
         row = order[i]
         node = running[RUN_NODE, row]
         when = max(running[RUN_END, row], soon)
-        at = columns[BLOCK, node] + columns[LENGTH, node] - 1
+        at = columns[node, BLOCK] + columns[node, LENGTH] - 1
         if times[at] < when:
             at += 1
-            columns[LENGTH, node] += 1
+            columns[node, LENGTH] += 1
             times[at] = when
-            for r in range(free.shape[1]):
-                free[at, r] = free[at - 1, r]
-        for r in range(free.shape[1]):
-            free[at, r] += timeline.run_amount[row, r]
+            for r in range(free.shape[0]):
+                free[r, at] = free[r, at - 1]
+        for r in range(free.shape[0]):
+            free[r, at] += timeline.run_amount[row, r]
 
 
 @kernel
 def locate(times: Vector, low: int, high: int, when: int) -> int:
-    """Segment in [low, high) that holds an instant; `low` if it lies before all. O(log length)."""
-    while high - low > 1:
+    """Segment in [low, high) that holds an instant; `low` if it lies before all. O(log length).
+
+    The last few are gone through in order, which a processor foresees better.
+    """
+    while high - low > 16:
         middle = (low + high) // 2
         if times[middle] <= when:
             low = middle
         else:
             high = middle
+    while low + 1 < high and times[low + 1] <= when:
+        low += 1
     return low
 
 
@@ -89,19 +94,19 @@ def reserve_room(profile: Profile, node: int) -> bool:
     times = profile.times
     free = profile.free
     state = profile.state
-    length = columns[LENGTH, node]
-    if length + 2 <= columns[LIMIT, node]:
+    length = columns[node, LENGTH]
+    if length + 2 <= columns[node, LIMIT]:
         return True
     limit, tail = 2 * (length + 2), state[TAIL]
     if tail + limit > times.shape[0]:
         return False
-    old = columns[BLOCK, node]
+    old = columns[node, BLOCK]
     for i in range(length):
         times[tail + i] = times[old + i]
-        for r in range(free.shape[1]):
-            free[tail + i, r] = free[old + i, r]
-    columns[BLOCK, node] = tail
-    columns[LIMIT, node] = limit
+        for r in range(free.shape[0]):
+            free[r, tail + i] = free[r, old + i]
+    columns[node, BLOCK] = tail
+    columns[node, LIMIT] = limit
     state[TAIL] = tail + limit
     return True
 
@@ -115,19 +120,19 @@ def cut(profile: Profile, node: int, when: int) -> int:
     columns = profile.nodes
     times = profile.times
     free = profile.free
-    base = columns[BLOCK, node]
-    end = base + columns[LENGTH, node]
+    base = columns[node, BLOCK]
+    end = base + columns[node, LENGTH]
     at = locate(times, base, end, when)
     if times[at] == when:
         return at
     for i in range(end, at + 1, -1):
         times[i] = times[i - 1]
-        for r in range(free.shape[1]):
-            free[i, r] = free[i - 1, r]
+        for r in range(free.shape[0]):
+            free[r, i] = free[r, i - 1]
     times[at + 1] = when
-    for r in range(free.shape[1]):
-        free[at + 1, r] = free[at, r]
-    columns[LENGTH, node] += 1
+    for r in range(free.shape[0]):
+        free[r, at + 1] = free[r, at]
+    columns[node, LENGTH] += 1
     return at + 1
 
 
@@ -143,17 +148,17 @@ def shift(cluster: Cluster, profile: Profile, node: int, start: int, end: int, s
     first = cut(profile, node, start)
     last = cut(profile, node, end)
     for i in range(first, last):
-        for r in range(free.shape[1]):
-            free[i, r] += sign * dims[AMOUNT, r]
+        for r in range(free.shape[0]):
+            free[r, i] += sign * dims[AMOUNT, r]
 
 
 @kernel
 def mark(profile: Profile, node: int, freed: bool) -> None:
     """Note that a node changed: what is cached of it is a bound, or if `freed` nothing. O(1)."""
     profile.state[CLOCK] += 1
-    profile.nodes[TOUCHED, node] = profile.state[CLOCK]
+    profile.nodes[node, TOUCHED] = profile.state[CLOCK]
     if freed:
-        profile.nodes[FREED, node] = profile.state[CLOCK]
+        profile.nodes[node, FREED] = profile.state[CLOCK]
 
 
 @kernel
@@ -169,17 +174,17 @@ def narrow(
     dims = cluster.dims
     free = profile.free
     plain = profile.plain
-    for r in range(free.shape[1]):
-        if first or free[segment, r] < amounts[ROOM, node, r]:
-            amounts[ROOM, node, r] = free[segment, r]
+    for r in range(free.shape[0]):
+        if first or free[r, segment] < amounts[ROOM, node, r]:
+            amounts[ROOM, node, r] = free[r, segment]
     if not mixed:
         return
-    for total in range(2, free.shape[1]):
+    for total in range(2, free.shape[0]):
         if dims[PARENT, total] < 0:
-            left, typed = free[segment, total], 0
-            for r in range(total + 1, free.shape[1]):
+            left, typed = free[total, segment], 0
+            for r in range(total + 1, free.shape[0]):
                 if dims[PARENT, r] == total:
-                    left -= free[segment, r]
+                    left -= free[r, segment]
                     typed += amounts[ROOM, node, r]
             if first or left < plain[total]:
                 plain[total] = left
@@ -191,8 +196,8 @@ def room_over(cluster: Cluster, profile: Profile, node: int, start: int, end: in
     """Write into ROOM what a node leaves from `start` to `end`. O(length x R²)."""
     columns = profile.nodes
     times = profile.times
-    base = columns[BLOCK, node]
-    stop = base + columns[LENGTH, node]
+    base = columns[node, BLOCK]
+    stop = base + columns[node, LENGTH]
     at = locate(times, base, stop, start)
     narrow(cluster, profile, node, at, True, True)
     at += 1

@@ -111,7 +111,7 @@ def own(profile: Profile, held: Reservations, i: int, on: int) -> None:
     """Say whether the promise of record `i` is lifted for its own sake. O(rows)."""
     profile.state[LIFTED] = on
     for k in range(held.records[R_FIRST, i], held.records[R_END, i]):
-        profile.nodes[OWN, held.rows[ROW_NODE, k]] = on
+        profile.nodes[held.rows[ROW_NODE, k], OWN] = on
 
 
 @kernel
@@ -131,18 +131,18 @@ def is_free(
     dims = cluster.dims
     amount = held.amount
     node = held.rows[ROW_NODE, k]
-    base = profile.nodes[BLOCK, node]
-    stop = base + profile.nodes[LENGTH, node]
+    base = profile.nodes[node, BLOCK]
+    stop = base + profile.nodes[node, LENGTH]
     at = locate(times, base, stop, start)
     while at < stop and (times[at] < end):
         for r in range(amount.shape[1]):
-            if amount[k, r] > 0 and free[at, r] < amount[k, r]:
+            if amount[k, r] > 0 and free[r, at] < amount[k, r]:
                 return False
             if r >= 2 and amount[k, r] > 0 and dims[PARENT, r] < 0:
-                plain = free[at, r] - amount[k, r]
+                plain = free[r, at] - amount[k, r]
                 for kind in range(r + 1, amount.shape[1]):
                     if dims[PARENT, kind] == r:
-                        plain -= free[at, kind] - amount[k, kind]
+                        plain -= free[kind, at] - amount[k, kind]
                 if plain < 0:
                     return False
         at += 1

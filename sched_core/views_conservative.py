@@ -16,11 +16,11 @@ class Profile(NamedTuple):
     """What is free when, beside all that runs and all that is promised."""
 
     nodes: Matrix
-    """[columns, n], see below."""
+    """[n, columns], see below: those of a node lie together, for they are asked for together."""
     times: Vector
     """[pool] first instant of each segment."""
     free: Matrix
-    """[pool, R] free in it."""
+    """[R, pool] free in it; a search reads along the segments, most of all their CPU."""
     plain: Vector
     """[R] scratch: devices without a type that a window leaves, by total dimension."""
     state: Vector
@@ -83,7 +83,7 @@ class Windows(NamedTuple):
     slots: Matrix
     """[columns, slots], see below."""
     entries: Matrix
-    """[columns, pool], see below."""
+    """[pool, columns], see below."""
     heap: Matrix
     """[3, n] scratch of a sweep."""
 
@@ -98,7 +98,9 @@ FULL = 3
 """EPOCH in which no start up to HORIZON was found; -1: none."""
 MIXED = 4
 """1: wants devices of any type, which is no matter of one dimension alone."""
-SLOT_COLUMNS = 5
+PLAIN = 5
+"""1: a node hosts one part or none, and each segment can be judged by itself."""
+SLOT_COLUMNS = 6
 
 # Columns of `Windows.entries`.
 E_NODE = 0
@@ -116,7 +118,7 @@ ENTRY_COLUMNS = 5
 ITEM = 0
 """Binary heap of entry numbers (within the slot) by KEY."""
 KEY = 1
-"""By entry: when its contribution changes."""
+"""By place in the heap: when the contribution of its entry changes."""
 ACTIVE = 2
 """By entry: tasks that it contributes at the instant of the sweep."""
 

@@ -8,15 +8,17 @@ and the bound matters. Where promises are moved, nodes gain, and their entries b
 from __future__ import annotations
 
 from sched_core.fit import has_features, hosts, in_partition, set_marks
-from sched_core.jit import kernel
+from sched_core.jit import inlined, kernel
 from sched_core.profile import locate, narrow
 from sched_core.views import (
     CAPACITY,
+    EXCLUSIVE,
     FAR,
     LIST_START,
     MARK,
     NODES,
     NREQUIRED,
+    NTASKS,
     ORDER,
     PARENT,
     PER_NODE,
@@ -45,6 +47,7 @@ from sched_core.views_conservative import (
     MIXED,
     NOW,
     OWN,
+    PLAIN,
     STEP,
     TOUCHED,
     VISITS,
@@ -58,6 +61,8 @@ def aligned(when: int, now: int, step: int) -> int:
     """The first instant from `when` on at which a start may be planned: now, or a multiple. O(1)."""
     if when <= now:
         return now
+    if step == 1:
+        return when
     return (when + step - 1) // step * step
 
 
@@ -82,9 +87,9 @@ def reach(
     shapes = req.shapes
     needs = req.needs
     lead = needs[PER_NODE, shape, 0] + needs[PER_TASK, shape, 0]
-    stop = profile.nodes[BLOCK, node] + profile.nodes[LENGTH, node]
+    stop = profile.nodes[node, BLOCK] + profile.nodes[node, LENGTH]
     at, first = segment, True
-    while free[at, 0] >= lead:
+    while free[0, at] >= lead:
         narrow(cluster, profile, node, at, first, mixed)
         first = False
         if (
@@ -94,7 +99,7 @@ def reach(
         ):
             return at
         at += 1
-    cluster.amounts[ROOM, node, 0] = free[at, 0]
+    cluster.amounts[ROOM, node, 0] = free[0, at]
     return at
 
 
@@ -120,18 +125,85 @@ def extend(
     shapes = req.shapes
     needs = req.needs
     lead = needs[PER_NODE, shape, 0] + needs[PER_TASK, shape, 0]
-    stop = profile.nodes[BLOCK, node] + profile.nodes[LENGTH, node]
+    stop = profile.nodes[node, BLOCK] + profile.nodes[node, LENGTH]
     tasks = hosts(cluster.amounts, ROOM, node, shapes, needs, shape)
     at = segment + 1
     while at < stop:
         last = times[at] - duration
-        if last >= limit or free[at, 0] < lead:
+        if last >= limit or free[0, at] < lead:
             return int(last)
         narrow(cluster, profile, node, at, False, mixed)
         if hosts(cluster.amounts, ROOM, node, shapes, needs, shape) < tasks:
             return int(last)
         at += 1
     return FAR
+
+
+@inlined
+def fits(cluster: Cluster, req: Requests, profile: Profile, shape: int, node: int, at: int) -> bool:
+    """Whether a segment leaves what one part of a shape takes (PLAIN only). O(R), often O(1)."""
+    free = profile.free
+    needs = req.needs
+    if req.shapes[EXCLUSIVE, shape]:
+        for r in range(free.shape[0]):
+            if free[r, at] != cluster.amounts[CAPACITY, node, r]:
+                return False
+    for r in range(free.shape[0]):
+        need = needs[PER_NODE, shape, r]
+        if need > 0 and free[r, at] < need:
+            return False
+    return True
+
+
+@inlined
+def find_plain(
+    cluster: Cluster,
+    req: Requests,
+    profile: Profile,
+    windows: Windows,
+    entry: int,
+    shape: int,
+    duration: int,
+    since: int,
+    limit: int,
+) -> None:
+    """As `find_window`, for PLAIN slots: the first run of segments that fit and last long enough.
+
+    O(segments x R).
+    """
+    times = profile.times
+    entries = windows.entries
+    now, step = profile.state[NOW], profile.state[STEP]
+    node = entries[entry, E_NODE]
+    base = profile.nodes[node, BLOCK]
+    stop = base + profile.nodes[node, LENGTH]
+    start = aligned(since, now, step)
+    at = locate(times, base, stop, start)
+    profile.state[VISITS] += 1
+    entries[entry, E_LAST] = -1
+    while start <= limit:
+        if fits(cluster, req, profile, shape, node, at):
+            at += 1
+            if at < stop and times[at] < start + duration:
+                continue
+            last = FAR
+            while at < stop and last == FAR:
+                if times[at] - duration >= limit or not fits(
+                    cluster, req, profile, shape, node, at
+                ):
+                    last = times[at] - duration
+                at += 1
+            entries[entry, E_LAST] = last
+            entries[entry, E_TASKS] = 1
+            break
+        at += 1
+        if at >= stop:
+            start = FAR
+            break
+        start = aligned(times[at], now, step)
+        while at + 1 < stop and times[at + 1] <= start:
+            at += 1
+    entries[entry, E_START] = start
 
 
 @kernel
@@ -157,13 +229,13 @@ def find_window(
     entries = windows.entries
     shapes = req.shapes
     now, step = profile.state[NOW], profile.state[STEP]
-    node = entries[E_NODE, entry]
-    base = profile.nodes[BLOCK, node]
-    stop = base + profile.nodes[LENGTH, node]
+    node = entries[entry, E_NODE]
+    base = profile.nodes[node, BLOCK]
+    stop = base + profile.nodes[node, LENGTH]
     start = aligned(since, now, step)
     at = locate(times, base, stop, start)
     profile.state[VISITS] += 1
-    entries[E_LAST, entry] = -1
+    entries[entry, E_LAST] = -1
     while start <= limit:
         end = reach(cluster, req, profile, shape, node, at, start + duration, mixed)
         tasks = hosts(cluster.amounts, ROOM, node, shapes, req.needs, shape)
@@ -171,9 +243,9 @@ def find_window(
             last = extend(cluster, req, profile, shape, node, end, duration, limit, mixed)
             if tasks < shapes[TASK_CAP, shape] and at + 1 < stop:
                 last = min(last, times[at + 1] - 1)
-            entries[E_START, entry] = start
-            entries[E_LAST, entry] = last
-            entries[E_TASKS, entry] = tasks
+            entries[entry, E_START] = start
+            entries[entry, E_LAST] = last
+            entries[entry, E_TASKS] = tasks
             return
         if mixed and end > at:
             end = at  # each segment may do alone
@@ -184,10 +256,10 @@ def find_window(
         start = aligned(times[at], now, step)
         while at + 1 < stop and times[at + 1] <= start:
             at += 1
-    entries[E_START, entry] = start
+    entries[entry, E_START] = start
 
 
-@kernel
+@inlined
 def freshen(
     cluster: Cluster,
     req: Requests,
@@ -198,7 +270,7 @@ def freshen(
     duration: int,
     since: int,
     limit: int,
-    mixed: bool,
+    slot: int,
 ) -> None:
     """Make an entry say what holds from `since` on: nothing is done if it still does. O(1) then.
 
@@ -206,21 +278,25 @@ def freshen(
     """
     entries = windows.entries
     columns = profile.nodes
-    node = entries[E_NODE, entry]
-    seen = entries[E_SEEN, entry]
+    node = entries[entry, E_NODE]
+    seen = entries[entry, E_SEEN]
     begin = since
-    if columns[OWN, node] == 0 and seen >= columns[FREED, node]:
+    if columns[node, OWN] == 0 and seen >= columns[node, FREED]:
         if (
-            seen >= columns[TOUCHED, node]
-            and since <= entries[E_LAST, entry]
-            and entries[E_START, entry] <= entries[E_LAST, entry]
+            seen >= columns[node, TOUCHED]
+            and since <= entries[entry, E_LAST]
+            and entries[entry, E_START] <= entries[entry, E_LAST]
         ):
             return
-        begin = max(since, entries[E_START, entry])
+        begin = max(since, entries[entry, E_START])
         if begin > limit:
             return
-    find_window(cluster, req, profile, windows, entry, shape, duration, begin, limit, mixed)
-    entries[E_SEEN, entry] = -1 if columns[OWN, node] else profile.state[CLOCK]
+    if windows.slots[PLAIN, slot]:
+        find_plain(cluster, req, profile, windows, entry, shape, duration, begin, limit)
+    else:
+        mixed = windows.slots[MIXED, slot] != 0
+        find_window(cluster, req, profile, windows, entry, shape, duration, begin, limit, mixed)
+    entries[entry, E_SEEN] = -1 if columns[node, OWN] else profile.state[CLOCK]
 
 
 @kernel
@@ -271,7 +347,7 @@ def list_nodes(
     slots = windows.slots
     entries = windows.entries
     state = profile.state
-    if state[CACHED] + nodes.shape[1] > entries.shape[1]:
+    if state[CACHED] + nodes.shape[1] > entries.shape[0]:
         slots[FIRST, :] = -1
         state[CACHED] = 0
     set_marks(cluster, req, shape, 1)
@@ -282,11 +358,11 @@ def list_nodes(
         node = nodes[ORDER, i] if i >= 0 else req.listed[start + required + i]
         wanted = 2 if i < 0 else 0
         if nodes[MARK, node] == wanted and may_host(cluster, req, shape, part, node):
-            entries[E_NODE, at] = node
-            entries[E_START, at] = slots[FLOOR, slot]
-            entries[E_LAST, at] = -1
-            entries[E_TASKS, at] = 0
-            entries[E_SEEN, at] = state[CLOCK]
+            entries[at, E_NODE] = node
+            entries[at, E_START] = slots[FLOOR, slot]
+            entries[at, E_LAST] = -1
+            entries[at, E_TASKS] = 0
+            entries[at, E_SEEN] = state[CLOCK]
             at += 1
             listed += i < 0
     set_marks(cluster, req, shape, 0)
@@ -295,5 +371,6 @@ def list_nodes(
     if listed < required:
         slots[COUNT, slot] = 0
     slots[MIXED, slot] = any_type(cluster, req, shape)
+    slots[PLAIN, slot] = shapes[NTASKS, shape] == 0 and not slots[MIXED, slot]
     state[CACHED] = at
     state[VISITS] += scratch.counters[NODES]
