@@ -8,6 +8,7 @@ import numpy as np
 
 from sched_core.columns import Ints, resized, room
 from sched_core.limits import LimitTable
+from sched_core.ordering import Order
 from sched_core.shapes import ShapeTable
 
 DURATION_MAX = 1 << 40
@@ -54,7 +55,7 @@ class JobTable:
         self._row_of: dict[int, int] = {}
         self._spare: list[int] = []
         self._rows = 0
-        self._order: Ints | None = None
+        self._order = Order(self._key)
         self.columns: Ints = np.full((len(self._COLUMNS), 16), -1, np.int64)
         """All columns as rows of one matrix, in the order kernels know them by."""
         self._bind()
@@ -95,7 +96,7 @@ class JobTable:
         self.submit[row] = submit
         self.limit[row] = limit
         self.shapes.retain(shape)
-        self._order = None
+        self._order.touch((row,))
         self.update(
             job_id, priority=priority, duration=duration, begin=begin, gate=gate, count=count
         )
@@ -130,7 +131,7 @@ class JobTable:
         rows, users = np.unique(self.shape[first:last], return_counts=True)
         for row, times in zip(rows.tolist(), users.tolist(), strict=True):
             self.shapes.retain(row, times)
-        self._order = None
+        self._order.touch(range(first, last))
 
     def update(
         self,
@@ -146,7 +147,7 @@ class JobTable:
         row = self._row_of[job_id]
         if priority is not None and priority != self.priority[row]:
             self.priority[row] = priority
-            self._order = None
+            self._order.touch((row,))
         if duration is not None:
             assert duration >= 0
             self.duration[row] = min(max(duration, 1), DURATION_MAX)
@@ -181,18 +182,23 @@ class JobTable:
         if not self._row_of:
             self._rows = 0
             self._spare.clear()
-        self._order = None
+        self._order.touch((row,))
 
     def order(self) -> Ints:
         """Rows of all records: by priority (highest first), then submission, then id.
 
-        Sorted anew only after a record came, went or changed its priority. O(j log j).
+        Corrected after a record came, went or changed its priority: O(j), without a sort unless
+        many did.
         """
-        if self._order is None:
-            live = np.flatnonzero(self.id[: self._rows] >= 0)
-            keys = (self.id[live], self.submit[live], -self.priority[live])
-            self._order = live[np.lexsort(keys)].astype(np.int64, copy=False)
-        return self._order
+        return self._order.rows(lambda rows: self.id[rows] >= 0, self._sorted)
+
+    def _sorted(self) -> Ints:
+        live = np.flatnonzero(self.id[: self._rows] >= 0)
+        keys = (self.id[live], self.submit[live], -self.priority[live])
+        return live[np.lexsort(keys)].astype(np.int64, copy=False)
+
+    def _key(self, row: int) -> tuple[int, ...]:
+        return -int(self.priority[row]), int(self.submit[row]), int(self.id[row])
 
     def content(self) -> dict[int, tuple[object, ...]]:
         """Logical content by job id, free of row numbers."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from sched_core.columns import Ints, resized, room
 from sched_core.nodes import NodeTable
+from sched_core.ordering import Order
 from sched_core.terms import PreemptMode, RunningTerms
 
 END_MAX = 1 << 41
@@ -27,7 +28,7 @@ class RunningTable:
         self._rows_of: dict[int, list[int]] = {}
         self._spare: list[int] = []
         self._rows = 0
-        self._order: Ints | None = None
+        self._order = Order(self._key)
         self.terms = RunningTerms()
         self.columns: Ints = np.full((2, 16), -1, np.int64)
         """`node` and `end` as rows of one matrix."""
@@ -64,7 +65,7 @@ class RunningTable:
         self.amount[rows, : taken.shape[1]] = taken
         self.nodes.free[where, : taken.shape[1]] -= taken
         self.nodes.allocations[where] += 1
-        self._order = None
+        self._order.touch(rows)
 
     def add_many(self, job_ids: Sequence[int], end: Ints, nodes: Ints, amounts: Ints) -> None:
         """Jobs of one node each started: the same as `add` one by one, at the cost of a few calls.
@@ -84,7 +85,7 @@ class RunningTable:
         self.amount[rows, :width] = amounts
         np.subtract.at(self.nodes.free[:, :width], nodes, amounts)
         np.add.at(self.nodes.allocations, nodes, 1)
-        self._order = None
+        self._order.forget()
 
     def remove(self, job_id: int) -> None:
         """A job ended, everywhere: all it held is free again."""
@@ -98,12 +99,13 @@ class RunningTable:
         if not self._rows_of:
             self._rows = 0
             self._spare.clear()
-        self._order = None
+        self._order.touch(rows)
 
     def set_end(self, job_id: int, end: int) -> None:
         """Its time limit changed: it is released at `end` (s)."""
-        self.end[self._rows_of[job_id]] = min(end, END_MAX)
-        self._order = None
+        rows = self._rows_of[job_id]
+        self.end[rows] = min(end, END_MAX)
+        self._order.touch(rows)
 
     def set_terms(
         self,
@@ -137,12 +139,16 @@ class RunningTable:
         self.terms.forget(job_id, self._rows_of[job_id])
 
     def releases(self) -> Ints:
-        """Rows of all allocations by end, then node. Sorted anew only after a change."""
-        if self._order is None:
-            live = np.flatnonzero(self.node[: self._rows] >= 0)
-            order = np.lexsort((self.node[live], self.end[live]))
-            self._order = live[order].astype(np.int64, copy=False)
-        return self._order
+        """Rows of all allocations by end, then node, then row. Corrected after a change."""
+        return self._order.rows(lambda rows: self.node[rows] >= 0, self._sorted)
+
+    def _sorted(self) -> Ints:
+        live = np.flatnonzero(self.node[: self._rows] >= 0)
+        order = np.lexsort((self.node[live], self.end[live]))
+        return live[order].astype(np.int64, copy=False)
+
+    def _key(self, row: int) -> tuple[int, ...]:
+        return int(self.end[row]), int(self.node[row]), row
 
     def content(self) -> dict[int, object]:
         """Logical content by job id, free of row numbers."""
