@@ -50,7 +50,9 @@ class Order:
             self._rows = sort()
         elif self._touched:
             touched = np.array(sorted(self._touched), np.int64)
-            kept = self._rows[~np.isin(self._rows, touched, kind="table")]
+            gone = np.zeros(1 + max(int(self._rows.max(initial=0)), int(touched[-1])), bool)
+            gone[touched] = True
+            kept = self._rows[~gone[self._rows]]
             fresh = sorted(touched[alive(touched)].tolist(), key=self._key)
             places = [bisect_left(kept, self._key(row), key=self._key) for row in fresh]
             self._rows = np.insert(kept, places, fresh).astype(np.int64, copy=False)

@@ -42,7 +42,7 @@ from sched_core.views import (
 )
 
 
-@kernel
+@inlined
 def in_any(cluster: Cluster, req: Requests, shape: int, node: int) -> bool:
     """Whether a node is in a partition of a shape and has its features. O(partitions + clauses)."""
     parts = req.parts
@@ -106,6 +106,7 @@ def gang_possible(
         count = 1 if required else kinds[KIND_COUNT, k]
         if (
             count > 0
+            and (required or not usable or suits(req.suits, shape, k))
             and (not required or nodes[MARK, node] == REQUIRED)
             and (nodes[USE, node] == 1 or (nodes[USE, node] != 0 and not usable))
             and in_partition(cluster.partitions, node, part)

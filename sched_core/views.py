@@ -309,4 +309,6 @@ SWEEP = 11
 WAITERS = 12
 LEAST_CPU = 13
 """Less than this is of no use to any shape (thousandths)."""
-COUNTERS = 14
+SINK = 14
+"""Written, never read."""
+COUNTERS = 15
