@@ -37,6 +37,7 @@ from sched_core.views import (
     J_COUNT,
     J_DURATION,
     J_LIMIT,
+    J_PLAIN,
     J_SHAPE,
     LOW,
     NO_HEAD,
@@ -195,7 +196,11 @@ def run_pass(
     prepare(req)
     i, looked_at = 0, depth
     while True:
-        i = pass_over(queue, req.shapes, parts, options, counters, i, now, looked_at)
+        if i < records.shape[1]:
+            shape = jobs[J_SHAPE, queue.order[i]]
+            simple = jobs[J_PLAIN, queue.order[i]] and req.shapes[SETTLED, shape] < 0
+        if i == records.shape[1] or not simple or counters[EXAMINED] >= looked_at:
+            i = pass_over(queue, req.shapes, parts, options, counters, i, now, looked_at)
         if i == records.shape[1]:
             break
         shape = jobs[J_SHAPE, queue.order[i]]

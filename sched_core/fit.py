@@ -32,6 +32,7 @@ from sched_core.views import (
     NTASKS,
     ORDER,
     PARENT,
+    PER_FIRST,
     PER_NODE,
     PER_TASK,
     PICK_NODE,
@@ -329,7 +330,7 @@ def gather(
     return found
 
 
-@kernel
+@inlined
 def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end: int) -> int:
     """The first node in order that hosts a SIMPLE shape now and until `end`; -1: none does.
 
@@ -344,16 +345,19 @@ def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end
         shapes[BEYOND_FROM, shape] = 0
         shapes[CURSOR_BEYOND, shape] = 0
     first = max(shapes[CURSOR, shape], shapes[CURSOR_BEYOND, shape])
-    moving, found = first == shapes[CURSOR, shape], -1
+    moving, found, whole = first == shapes[CURSOR, shape], -1, shapes[EXCLUSIVE, shape]
     at = first
     while at < counters[NODES] and found < 0:
         node = nodes[ORDER, at]
         at += 1
-        if (
-            suits(req.suits, shape, nodes[KIND, node])
-            and not nodes[BLOCKED, node]
-            and hosts(amounts, FREE, node, shapes, needs, shape) > 0
-        ):
+        free = suits(req.suits, shape, nodes[KIND, node]) and not nodes[BLOCKED, node]
+        for r in range(amounts.shape[2] if free else 0):
+            if amounts[FREE, node, r] < needs[PER_FIRST, shape, r] > 0 or (
+                whole and amounts[FREE, node, r] != amounts[CAPACITY, node, r]
+            ):
+                free = False
+                break
+        if free:
             if moving:
                 shapes[CURSOR, shape] = at - 1
                 moving = False

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sched_core import views
 from sched_core.columns import Ints
+from sched_core.jobs import JobTable
 from sched_core.kinds import kinds
 from sched_core.nodes import NodeTable
 from sched_core.running import RunningTable
@@ -42,6 +43,8 @@ class Memory:
         self._fitting: Ints = np.zeros((0, 0), np.int64)
         self._columns: Ints = np.zeros((views.SHAPE_ROWS, 0), np.int64)
         self._records: list[tuple[NDArray[np.int32], Ints]] = []
+        self._order: Ints | None = None
+        self._ids: Ints = np.zeros(0, np.int64)
         self.fresh: Ints = np.zeros(0, np.int64)
         self.changed: Ints = np.zeros(0, np.int64)
         self.anew = True
@@ -76,6 +79,12 @@ class Memory:
         np.take(running.columns, order, axis=1, out=out[:2])
         np.take(self._nodes[views.KIND], out[views.RUN_NODE], out=out[views.RUN_KIND])
         return out
+
+    def ids(self, jobs: JobTable, order: Ints) -> Ints:
+        """Job ids in the order of the queue: another array only when the queue has changed."""
+        if self._order is not order:
+            self._order, self._ids = order, jobs.id[order]
+        return self._ids
 
     def records(self, count: int) -> tuple[NDArray[np.int32], Ints]:
         """For the verdicts of `count` records: arrays of an earlier plan that nobody refers to.

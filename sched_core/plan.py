@@ -225,7 +225,7 @@ def plan(
     fifo = int(policy.kind == PolicyKind.FIFO)
     bounds = (fifo, now, policy.depth, policy.estimate_steps)
     run_pass(cluster, requests, timeline, queue, scratch, *bounds)
-    return _plan(jobs, cluster, timeline, queue, scratch)
+    return _plan(jobs, memory.ids(jobs, order), cluster, timeline, queue, scratch)
 
 
 def _conservative(
@@ -256,7 +256,12 @@ def _conservative(
 
 
 def _plan(
-    jobs: JobTable, cluster: Cluster, timeline: Timeline, queue: Queue, scratch: Scratch
+    jobs: JobTable,
+    ids: Ints,
+    cluster: Cluster,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
 ) -> Plan:
     """What the kernel wrote, cut to length and with job ids."""
     started, rows, heads, examined = scratch.counters[views.STARTS : views.EXAMINED + 1].tolist()
@@ -276,7 +281,7 @@ def _plan(
         head_start=np.where(known, head[views.HEAD_TIME], -1),
         head_ptr=head_ptr,
         head_node=cluster.nodes[views.HEAD_NODE, : head_ptr[-1]].copy(),
-        job=jobs.id[queue.order],
+        job=ids,
         code=records[views.V_CODE],
         short=records[views.V_SHORT],
         matching=records[views.V_MATCHING],

@@ -168,67 +168,75 @@ def survey_shape(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) 
 
 
 @inlined
-def tally(
-    amounts: Cube,
-    req: Requests,
-    shape: int,
-    node: int,
-    layer: int,
-    change: int,
-) -> None:
-    """Count a suitable node in (1) or out (-1) of a shape's `fitting`. O(R + excluded nodes).
+def excludes(req: Requests, shape: int, node: int) -> bool:
+    """Whether a shape names a node as one it must not have. O(excluded nodes)."""
+    shapes = req.shapes
+    first = shapes[LIST_START, shape] + shapes[NREQUIRED, shape]
+    for i in range(first, first + shapes[NEXCLUDED, shape]):  # noqa: SIM110 (a kernel)
+        if req.listed[i] == node:
+            return True
+    return False
 
-    It fits if no dimension is short for a first task.
+
+@inlined
+def tally(amounts: Cube, req: Requests, shape: int, node: int, known: bool) -> None:
+    """Count a suitable node in a shape's `fitting` by FREE; no more by SEEN, if that was `known`.
+
+    It fits if no dimension is short for a first task. O(R + excluded nodes).
     """
     shapes = req.shapes
     needs = req.needs
     fitting = req.fitting
-    first = shapes[LIST_START, shape] + shapes[NREQUIRED, shape]
-    for i in range(first, first + shapes[NEXCLUDED, shape]):
-        if req.listed[i] == node:
-            return
-    short, whole = 0, shapes[EXCLUSIVE, shape]
+    if shapes[NEXCLUDED, shape] > 0 and excludes(req, shape, node):
+        return
+    whole, fits, fitted = shapes[EXCLUSIVE, shape], 1, 1
     for r in range(amounts.shape[2]):
-        have, need = amounts[layer, node, r], needs[PER_FIRST, shape, r]
+        need = needs[PER_FIRST, shape, r]
         if whole:
             need = max(need, amounts[CAPACITY, node, r])
-        if need > 0 and have < need:
-            fitting[shape, 1 + r] += change
-            short += 1
-    if short == 0:
-        fitting[shape, FITTING_NODES] += change
+        if need > 0:
+            short = amounts[FREE, node, r] < need
+            was_short = known and amounts[SEEN, node, r] < need
+            if short != was_short:
+                fitting[shape, 1 + r] += 1 if short else -1
+            if short:
+                fits = 0
+            if was_short:
+                fitted = 0
+    if not known:
+        fitted = 0
+    if fits != fitted:
+        fitting[shape, FITTING_NODES] += fits - fitted
 
 
 @kernel
-def tally_node(amounts: Cube, req: Requests, kind: int, node: int, layer: int, change: int) -> None:
-    """Count a node in or out for every shape it suits. O(shapes / 32 + suited shapes x R)."""
+def tally_node(amounts: Cube, req: Requests, kind: int, node: int, known: bool) -> None:
+    """Count a node by FREE for every shape it suits. O(shapes / 32 + suited shapes x R).
+
+    Afterwards SEEN is FREE. Invariant: `fitting` counts every node that is known by SEEN.
+    """
     suited = req.suited
     for word in range(suited.shape[1]):
         bits = suited[kind, word]
         shape = word << SUIT_SHIFT
         while bits != 0:
             if bits & 1:
-                tally(amounts, req, shape, node, layer, change)
+                tally(amounts, req, shape, node, known)
             bits >>= 1
             shape += 1
+    for r in range(amounts.shape[2]):
+        amounts[SEEN, node, r] = amounts[FREE, node, r]
 
 
-@kernel
+@inlined
 def recount(cluster: Cluster, req: Requests, node: int) -> None:
-    """Correct `fitting` for a node whose FREE is no longer what is SEEN. As `tally_node`.
-
-    Invariant: `fitting` counts every node by SEEN.
-    """
+    """Correct `fitting` for a node whose FREE may no longer be what is SEEN. As `tally_node`."""
     amounts = cluster.amounts
     same = True
     for r in range(amounts.shape[2]):
         same &= amounts[SEEN, node, r] == amounts[FREE, node, r]
     if not same:
-        kind = cluster.nodes[KIND, node]
-        tally_node(amounts, req, kind, node, SEEN, -1)
-        for r in range(amounts.shape[2]):
-            amounts[SEEN, node, r] = amounts[FREE, node, r]
-        tally_node(amounts, req, kind, node, SEEN, 1)
+        tally_node(amounts, req, cluster.nodes[KIND, node], node, True)
 
 
 @entry
@@ -252,11 +260,9 @@ def refresh(
         fitting[fresh[i], :] = 0
     for node in range(nodes.shape[1]):
         if anew != 0:
-            for r in range(amounts.shape[2]):
-                amounts[SEEN, node, r] = amounts[FREE, node, r]
-            tally_node(amounts, req, nodes[KIND, node], node, SEEN, 1)
+            tally_node(amounts, req, nodes[KIND, node], node, False)
         else:
             for i in range(fresh.shape[0]):
                 if suits(req.suits, fresh[i], nodes[KIND, node]):
-                    tally(amounts, req, fresh[i], node, SEEN, 1)
+                    tally(amounts, req, fresh[i], node, False)
     return int(fresh.shape[0])
