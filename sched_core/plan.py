@@ -251,7 +251,7 @@ def _conservative(
     bounds = (policy.depth, policy.window, policy.resolution, policy.visits, policy.estimate_steps)
     terms = conservative.Terms(now, *bounds)
     held = conservative.plan_queue(cluster, requests, timeline, queue, scratch, ids, last, terms)
-    made = _plan(jobs, cluster, timeline, queue, scratch)
+    made = _plan(jobs, ids, cluster, timeline, queue, scratch)
     return replace(made, **conservative.heads_of(queue, held, ids))
 
 
