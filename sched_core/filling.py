@@ -71,8 +71,10 @@ def gather_now(
     found, total = 0, 0
     set_marks(cluster, req, shape, 1)
     for i in range(first - required, scratch.counters[NODES]):
-        if shapes[NTASKS, shape] <= total and found >= (
-            shapes[LOW, shape] if shapes[NTASKS, shape] > 0 else shapes[HIGH, shape]
+        if shapes[NTASKS, shape] == 0 and found >= shapes[HIGH, shape]:
+            break
+        if 0 < shapes[NTASKS, shape] <= total and (
+            shapes[LOW, shape] <= found <= shapes[HIGH, shape]
         ):
             break
         node = nodes[ORDER, i] if i >= first else req.listed[start + required + i - first]

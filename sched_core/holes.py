@@ -9,11 +9,15 @@ from sched_core.views import (
     ABLE,
     CAND_NODE,
     CAND_TASKS,
+    EXCLUSIVE,
     FAR,
     HIGH,
     LOW,
+    NCLAUSES,
+    NEXCLUDED,
     NREQUIRED,
     NTASKS,
+    PER_NODE,
     REQUIRED_ABLE,
     REQUIRED_TASKS,
     TASKS,
@@ -43,6 +47,9 @@ from sched_core.views_conservative import (
     NOW,
     OWN,
     PLAIN,
+    SLOT_DURATION,
+    SLOT_PART,
+    SLOT_SHAPE,
     STEP,
     Profile,
     Windows,
@@ -254,6 +261,59 @@ def is_single(req: Requests, shape: int) -> bool:
 
 
 @kernel
+def asks_less(req: Requests, windows: Windows, one: int, other: int) -> bool:
+    """Whether wherever a gang of the `other` slot fits, one of slot `one` does. O(R).
+
+    The test is sufficient only: same partition, no condition on nodes, nothing more of anything.
+    """
+    slots = windows.slots
+    shapes = req.shapes
+    needs = req.needs
+    a, b = slots[SLOT_SHAPE, one], slots[SLOT_SHAPE, other]
+    if (
+        slots[SLOT_PART, one] != slots[SLOT_PART, other]
+        or slots[SLOT_DURATION, one] > slots[SLOT_DURATION, other]
+        or shapes[LOW, a] > shapes[LOW, b]
+        or needs[PER_NODE, a, 0] > needs[PER_NODE, b, 0]
+    ):
+        return False
+    if a == b:
+        return True
+    if (
+        shapes[NTASKS, a] + shapes[NTASKS, b] + shapes[NCLAUSES, a] > 0
+        or shapes[NREQUIRED, a] + shapes[NEXCLUDED, a] > 0
+        or shapes[EXCLUSIVE, a] > shapes[EXCLUSIVE, b]
+        or shapes[LOW, a] > shapes[HIGH, a]
+    ):
+        return False
+    less = True
+    for r in range(1, needs.shape[2]):
+        less &= needs[PER_NODE, a, r] <= needs[PER_NODE, b, r]
+    return less
+
+
+@inlined
+def learn(req: Requests, profile: Profile, windows: Windows, slot: int) -> None:
+    """Raise FLOOR and FULL of a slot to those of slots that ask for less. O(slots x R).
+
+    What has no start for less has none for more, and no earlier one.
+    """
+    slots = windows.slots
+    state = profile.state
+    for one in range(slots.shape[1]):
+        if slots[SLOT_SHAPE, one] < 0 or one == slot:
+            continue
+        fuller = slots[FULL, one] == state[EPOCH] and slots[FULL, slot] != state[EPOCH]
+        if (fuller or slots[FLOOR, one] > slots[FLOOR, slot]) and asks_less(
+            req, windows, one, slot
+        ):
+            slots[FLOOR, slot] = max(slots[FLOOR, one], slots[FLOOR, slot])
+            if fuller:
+                slots[FULL, slot] = state[EPOCH]
+                return
+
+
+@kernel
 def earliest_hole(
     cluster: Cluster,
     req: Requests,
@@ -272,6 +332,11 @@ def earliest_hole(
     """
     slots = windows.slots
     state = profile.state
+    slots[SLOT_SHAPE, slot] = shape
+    slots[SLOT_PART, slot] = part
+    slots[SLOT_DURATION, slot] = duration
+    if slots[FULL, slot] != state[EPOCH]:
+        learn(req, profile, windows, slot)
     known = slots[FULL, slot] == state[EPOCH] and limit <= state[HORIZON]
     if limit < slots[FLOOR, slot] or (known and state[LIFTED] == 0):
         return FAR

@@ -156,6 +156,7 @@ def _windows(slots: int, nodes: int, now: int) -> Windows:
     columns = np.zeros((views_conservative.SLOT_COLUMNS, max(slots, 1)), np.int64)
     columns[views_conservative.FIRST] = columns[views_conservative.FULL] = -1
     columns[views_conservative.FLOOR] = now
+    columns[views_conservative.SLOT_SHAPE] = -1
     entries = max(min(slots * nodes, ENTRIES_MAX), nodes)
     return Windows(
         columns,

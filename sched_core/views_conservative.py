@@ -100,7 +100,11 @@ MIXED = 4
 """1: wants devices of any type, which is no matter of one dimension alone."""
 PLAIN = 5
 """1: a node hosts one part or none, and each segment can be judged by itself."""
-SLOT_COLUMNS = 6
+SLOT_SHAPE = 6
+SLOT_PART = 7
+SLOT_DURATION = 8
+"""What the jobs of the slot have in common; no shape (-1) until it is first searched."""
+SLOT_COLUMNS = 9
 
 # Columns of `Windows.entries`.
 E_NODE = 0
