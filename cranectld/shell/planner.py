@@ -35,6 +35,7 @@ from sched_core import cachedir
 from sched_core.names import Dimensions
 
 if TYPE_CHECKING:
+    from sched_core.memory import Memory
     from sched_core.plan import Plan, Policy
     from sched_core.remedy import Remedy
 
@@ -202,7 +203,9 @@ class Planner:
         return not self._closing
 
     def _cycle(self) -> None:
-        tables = PlannerTables()
+        from sched_core.memory import Memory  # noqa: PLC0415 - numba: see _prepare
+
+        tables, memory = PlannerTables(), Memory()
         rested = 0.0  # instant before which no pass is made
         due: float | None = 0.0
         while True:
@@ -218,7 +221,7 @@ class Planner:
             self._fold(tables)
             self._answer(tables)
             begun = time.monotonic()
-            plan = self._pass(tables)
+            plan = self._pass(tables, memory)
             took = self.figures["planner_pass_last_s"]
             busy = min(PAUSE_BUSY, PAUSE_PER_START * plan.starts)
             rested = begun + took + min(PAUSE_MAX, max(busy, took))
@@ -251,7 +254,7 @@ class Planner:
                 raise
             asked.answer.set_result(found)
 
-    def _pass(self, tables: PlannerTables) -> Plan:
+    def _pass(self, tables: PlannerTables, memory: Memory) -> Plan:
         """One pass; waits until what it proposed is decided."""
         from sched_core.plan import plan as make_plan  # noqa: PLC0415 - numba: see _prepare
 
@@ -260,8 +263,9 @@ class Planner:
         tables.open_due(now)
         part = tables.tables
         begun = time.perf_counter()
+        seconds = now // 1_000_000_000
         plan = make_plan(
-            part.nodes, part.shapes, part.jobs, part.running, policy, now // 1_000_000_000
+            part.nodes, part.shapes, part.jobs, part.running, policy, seconds, memory=memory
         )
         took = time.perf_counter() - begun
         self._verdicts = Verdicts(plan, part.dims, now)
