@@ -135,3 +135,21 @@ def test_small_pools_forget_or_stop_but_promise_nothing_wrong(
         assert 0 < count < len(whole.head_job)
         assert part.head_start.tolist() == whole.head_start.tolist()[:count]
         assert VerdictCode.NOT_REACHED in part.code.tolist()
+
+
+def test_one_type_at_first_and_another_later_are_no_device_for_all_the_time() -> None:
+    tables = Tables()
+    both = (("gpu", "a", 1), ("gpu", "b", 1))
+    row = tables.nodes.set("n0", cpu=4000, memory=0, gres=both, partitions=("p",))
+    dims = tables.dims
+    total, typed = dims.gres("gpu", "b")
+    held = [0] * len(dims)
+    held[0], held[total], held[typed] = 3000, 1, 1
+    tables.running.add(0, 20, [row], [held])
+    wants_a = Request(partitions=("p",), cpu_per_node=2000, gres_per_node=(("gpu", "a", 1),))
+    wants_any = Request(partitions=("p",), cpu_per_node=1000, gres_per_node=(("gpu", "", 1),))
+    tables.jobs.add(10, tables.shapes.intern(wants_a), duration=10, submit=0)
+    tables.jobs.add(11, tables.shapes.intern(wants_any), duration=30, submit=1)
+    made = run(tables, 0)
+    assert made.head_job.tolist() == [10, 11]
+    assert made.head_start.tolist() == [20, 20]

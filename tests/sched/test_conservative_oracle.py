@@ -50,10 +50,24 @@ def random_request(rng: random.Random, names: list[str]) -> Request:
     )
 
 
+def crowded_request(rng: random.Random) -> Request:
+    """A request that most nodes could serve, so that many jobs compete for the same holes."""
+    low, packed = rng.choice([1, 1, 2, 3]), rng.choice([0, 0, 3, 4])
+    return Request(
+        partitions=("p",),
+        cpu_per_task=rng.choice([1000, 2000, 3000]) if not packed else 1000,
+        gres_per_node=(("gpu", "", rng.randint(1, 2)),) if rng.random() < 0.3 else (),
+        ntasks=packed,
+        min_nodes=0 if packed else low,
+        max_nodes=2 if packed else 0,
+    )
+
+
 class Cluster:
     """A small random cluster, told to the tables and to the oracle, that lives for some passes."""
 
-    def __init__(self, seed: int, jobs: int = 12) -> None:
+    def __init__(self, seed: int, jobs: int = 12, crowded: bool = False) -> None:
+        self.crowded = crowded
         self.rng = rng = random.Random(seed)
         self.now = NOW
         self.tables = Tables()
@@ -66,10 +80,12 @@ class Cluster:
         bounds = self.limits["u"].bounds
         self.tables.limits.set("u", jobs=bounds["jobs"], cpu=bounds["cpu"])
         self.next_id = 100
-        for i in range(rng.randint(1, 4)):
+        for i in range(rng.randint(2, 3) if crowded else rng.randint(1, 4)):
             self.add_node(f"n{i}")
         self.requests = [random_request(rng, [*self.twins, "ghost"])]
-        while len(self.requests) < 5:  # most of them some that could run
+        if crowded:
+            self.requests = [crowded_request(rng) for _ in range(rng.randint(2, 5))]
+        while not crowded and len(self.requests) < 5:  # most of them some that could run
             request = random_request(rng, list(self.twins))
             if feasible(self.tables.nodes, request)[0] > 0 or rng.random() < 0.05:
                 self.requests.append(request)
@@ -82,8 +98,10 @@ class Cluster:
         rng = self.rng
         cpu, memory, gres = rng.choice([2000, 4000]), 60, random_gres(rng, 3, 0.5)
         parts = tuple(rng.sample(["p", "q"], rng.choice([1, 2, 2])))
+        if self.crowded:
+            cpu, parts, gres = 4000, ("p",), (("gpu", "a", 1), ("gpu", "b", rng.randint(1, 2)))
         feats = ("x",) if rng.random() < 0.6 else ()
-        usable, weight = rng.random() < 0.9, rng.choice([1, 1, 2])
+        usable, weight = self.crowded or rng.random() < 0.9, rng.choice([1, 1, 2])
         settings_ = {"partitions": parts, "features": feats, "usable": usable, "weight": weight}
         row = self.tables.nodes.set(name, cpu=cpu, memory=memory, gres=gres, **settings_)
         amounts = oracle.vector(cpu, memory, gres)
@@ -125,10 +143,10 @@ class Cluster:
             duration=rng.choice([5, 9, 10, 11, 20]),
             submit=self.next_id,
             priority=rng.choice([0, 0, 0, 1]) if priority is None else priority,
-            begin=rng.choice([0] * 12 + [NOW + 5]),
-            gate=rng.choice([0] * 12 + [VerdictCode.DEPENDENCY]),
-            count=rng.choice([1, 1, 1, 1, 3, 0]),
-            limit="u" if rng.random() < 0.25 else "",
+            begin=0 if self.crowded else rng.choice([0] * 12 + [NOW + 5]),
+            gate=0 if self.crowded else rng.choice([0] * 12 + [VerdictCode.DEPENDENCY]),
+            count=1 if self.crowded else rng.choice([1, 1, 1, 1, 3, 0]),
+            limit="u" if not self.crowded and rng.random() < 0.25 else "",
         )
         self.next_id += 1
         self.jobs[job.job_id] = job
@@ -254,20 +272,22 @@ BOUNDS = st.builds(
 )
 
 
-@given(seed=SEEDS, bounds=BOUNDS)
-@settings(deadline=None, max_examples=EXAMPLES)
-def test_replanning_equals_its_oracle_job_by_job(seed: int, bounds: Bounds) -> None:
-    cluster = Cluster(seed)
+@given(seed=SEEDS, bounds=BOUNDS, crowded=st.booleans())
+@settings(deadline=None, max_examples=2 * EXAMPLES)
+def test_replanning_equals_its_oracle_job_by_job(seed: int, bounds: Bounds, crowded: bool) -> None:
+    cluster = Cluster(seed, jobs=18, crowded=crowded)
     made = cluster.plan(bounds, replan=True)
     cluster.equal(made, cluster.oracle(bounds))
     cluster.sound(made)
 
 
-@given(seed=SEEDS, bounds=BOUNDS, passes=st.integers(2, 6))
-@settings(deadline=None, max_examples=EXAMPLES)
-def test_compressing_equals_its_oracle_pass_by_pass(seed: int, bounds: Bounds, passes: int) -> None:
+@given(seed=SEEDS, bounds=BOUNDS, passes=st.integers(2, 6), crowded=st.booleans())
+@settings(deadline=None, max_examples=2 * EXAMPLES)
+def test_compressing_equals_its_oracle_pass_by_pass(
+    seed: int, bounds: Bounds, passes: int, crowded: bool
+) -> None:
     """Jobs end early or late, come and go, some ahead of others, nodes are lost and come back."""
-    cluster = Cluster(seed, jobs=8)
+    cluster = Cluster(seed, jobs=14 if crowded else 8, crowded=crowded)
     last, twin_last = None, None
     for _ in range(passes):
         made = cluster.plan(bounds, last)
