@@ -7,10 +7,7 @@ fits, corrected for those nodes whose free amounts are no longer what was last s
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
-from numpy.typing import NDArray
 
 from sched_core import views
 from sched_core.columns import Ints
@@ -19,9 +16,6 @@ from sched_core.kinds import kinds
 from sched_core.nodes import NodeTable
 from sched_core.running import RunningTable
 from sched_core.shapes import ShapeTable
-
-_UNUSED = 3
-"""References to an array that only a Memory knows: its tuple, a variable, the call that asks."""
 
 
 class Memory:
@@ -42,7 +36,6 @@ class Memory:
         self._suited: Ints = np.zeros((0, 0), np.int64)
         self._fitting: Ints = np.zeros((0, 0), np.int64)
         self._columns: Ints = np.zeros((views.SHAPE_ROWS, 0), np.int64)
-        self._records: list[tuple[NDArray[np.int32], Ints]] = []
         self._order: Ints | None = None
         self._ids: Ints = np.zeros(0, np.int64)
         self.fresh: Ints = np.zeros(0, np.int64)
@@ -85,18 +78,6 @@ class Memory:
         if self._order is not order:
             self._order, self._ids = order, jobs.id[order]
         return self._ids
-
-    def records(self, count: int) -> tuple[NDArray[np.int32], Ints]:
-        """For the verdicts of `count` records: arrays of an earlier plan that nobody refers to.
-
-        New memory costs as much to clear as the verdicts take to write.
-        """
-        for old in self._records:
-            if len(old[1]) == count and all(sys.getrefcount(array) <= _UNUSED for array in old):
-                return old
-        narrow = np.empty((views.RECORD_COLUMNS, count), np.int32)
-        self._records = [*self._records[-1:], (narrow, np.empty(count, np.int64))]
-        return self._records[-1]
 
     def _renew(self, nodes: NodeTable, n: int, dims: int) -> None:
         """Nodes are others than before: nothing kept holds."""

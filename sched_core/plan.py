@@ -214,7 +214,9 @@ def plan(
     )
     start_rows = np.zeros((3, starts + 1), np.int64)
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
-    queue = views.Queue(order, jobs.columns, *memory.records(len(order)), start_rows, *limits)
+    records = np.empty((views.RECORD_COLUMNS, len(order)), np.int32)
+    planned = np.empty(len(order), np.int64)
+    queue = views.Queue(order, jobs.columns, records, planned, start_rows, *limits)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, int(memory.anew))
     scratch.counters[views.LEAST_CPU] = least_cpu

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The first test of a worker may wait until the kernels are compiled."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,7 +38,7 @@ def _compiled_kernels() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not cachedir.is_complete(ROOT):
             command = [sys.executable, "-m", "sched_core.warmup", "--cache-dir", str(ROOT)]
-            subprocess.run(command, check=True, timeout=280)
+            subprocess.run(command, check=True, timeout=580)
         from sched_core.warmup import warmup
 
         warmup(ROOT)
