@@ -21,6 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 ## test     run the tests, in parallel
 test: setup
+	$(BIN)/python -m sched_core.warmup
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 ## check    lint, types, import rules, generated code up to date

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numba
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
 from sched_core import cachedir
 
-cachedir.freeze()
-
-import numba  # noqa: E402  (it reads its environment when imported)
-
+_DIRECTORY = cachedir.freeze()
 _njit: Any = numba.njit
 _tuple_of: Any = numba.types.BaseTuple.from_types
 _config: Any = numba.config
@@ -43,6 +44,41 @@ def numba_types(annotated: Any, scope: dict[str, Any]) -> list[Any]:
     return types
 
 
+class _Place:
+    """Tells numba where a kernel is kept (`cachedir.place`): the directory's name is its stamp."""
+
+    def __init__(self, module: str) -> None:
+        self._path = str(_DIRECTORY / cachedir.place(module.removeprefix(f"{cachedir.PACKAGE}.")))
+
+    @classmethod
+    def from_function(cls, function: Any, _file: str) -> _Place:
+        return cls(function.__module__)
+
+    def get_cache_path(self) -> str:
+        return self._path
+
+    def ensure_cache_path(self) -> None:
+        os.makedirs(self._path, exist_ok=True)
+
+    def get_source_stamp(self) -> str:
+        return self._path
+
+    def get_disambiguator(self) -> str:
+        return "kernel"
+
+
+class _PlaceImpl(CompileResultCacheImpl):
+    _locator_classes: list[Any] = [_Place]  # noqa: RUF012  (as numba declares it)
+
+
+class _KernelCache(FunctionCache):
+    _impl_class = _PlaceImpl
+
+
+def _keep_in(dispatcher: Any, cache: _KernelCache) -> None:
+    dispatcher._cache = cache  # noqa: SLF001  (what `cache=True` does, with numba's own places)
+
+
 def kernel(function: Kernel) -> Kernel:
     """Compile a function with the one signature that its annotations say (`Vector`, `Matrix`, ...).
 
@@ -62,12 +98,13 @@ def _register(function: Kernel, *, no_cpython_wrapper: bool) -> Kernel:
     types = numba_types(function, function.__globals__)
     compiled: Kernel = _njit(
         nogil=True,
-        cache=True,
         error_model="numpy",
         _nrt=False,
         no_cfunc_wrapper=True,
         no_cpython_wrapper=no_cpython_wrapper,
     )(function)
+    if not _config.DISABLE_JIT:
+        _keep_in(compiled, _KernelCache(function))  # type: ignore[no-untyped-call]
     _KERNELS.append((compiled, types[-1](*types[:-1])))
     return compiled
 

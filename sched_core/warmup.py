@@ -2,8 +2,8 @@
 
     python -m sched_core.warmup --cache-dir DIR --group pass
 
-The directory holds one cache per state of the sources (`sched_core.cachedir`); a group of kernels is
-complete once its marker is in it. Where nothing can be written there, kernels are compiled in memory only.
+Kernels whose sources are as they were are only loaded (`sched_core.cachedir`). Where nothing can be
+written, kernels are compiled in memory only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 
 from sched_core import cachedir
 
+EVERYTHING = "all"
 GROUPS = {
     "pass": ("plan",),
-    cachedir.EVERYTHING: (
+    EVERYTHING: (
         "plan",
         "plan_conservative",
         "pool",
@@ -37,18 +38,16 @@ GROUPS = {
 controller needs before it can start a job: compiling all would keep a new one waiting."""
 
 
-def cache_is_warm(
-    root: str | os.PathLike[str] | None = None, group: str = cachedir.EVERYTHING
-) -> bool:
+def cache_is_warm(root: str | os.PathLike[str] | None = None, group: str = EVERYTHING) -> bool:
     """Whether `warmup(root, group)` would only load. Reads the sources once; imports no numba."""
-    return cachedir.is_complete(root, group)
+    return cachedir.is_complete(root, GROUPS[group])
 
 
-def warmup(root: str | os.PathLike[str] | None = None, group: str = cachedir.EVERYTHING) -> float:
+def warmup(root: str | os.PathLike[str] | None = None, group: str = EVERYTHING) -> float:
     """Compile, or load from the cache under `root`, a group's kernels; gives the seconds.
 
-    Only one process at a time should compile into a cache: give the work to one child, and wait
-    for it. A process that has loaded kernels before stays with the cache they came from.
+    One process at a time compiles into a cache; others wait for it. A process that has loaded
+    kernels before stays with the cache they came from. Raises OSError like `cachedir.use`.
     """
     began = time.perf_counter()
     directory = cachedir.use(root)
@@ -56,9 +55,14 @@ def warmup(root: str | os.PathLike[str] | None = None, group: str = cachedir.EVE
 
     for name in GROUPS[group]:
         import_module(f"sched_core.{name}")
-    jit.compile_kernels()
-    if os.access(directory, os.W_OK) and not cachedir.is_complete(directory.parent, group):
-        cachedir.mark_complete(directory, group)
+    if cache_is_warm(directory.parent, group):
+        jit.compile_kernels()
+        return time.perf_counter() - began
+    with cachedir.alone(directory):
+        jit.compile_kernels()
+        if os.access(directory, os.W_OK):
+            for complete in GROUPS if group == EVERYTHING else (group,):
+                cachedir.mark_complete(directory, GROUPS[complete])
     return time.perf_counter() - began
 
 
@@ -66,9 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Fill a cache; exit code 0 when it is complete, 1 with a message when it cannot be."""
     parser = argparse.ArgumentParser(prog="sched_core.warmup", description=main.__doc__)
     parser.add_argument("--cache-dir", type=Path, default=None, help="where caches are kept")
-    parser.add_argument(
-        "--group", choices=sorted(GROUPS), default=cachedir.EVERYTHING, help="which kernels"
-    )
+    parser.add_argument("--group", choices=sorted(GROUPS), default=EVERYTHING, help="which kernels")
     options = parser.parse_args(arguments)
     try:
         seconds = warmup(options.cache_dir, options.group)

@@ -33,6 +33,7 @@ from cranectld.shell.tables import PlannerTables
 from cranectld.shell.verdicts import Verdicts
 from sched_core import cachedir
 from sched_core.names import Dimensions
+from sched_core.warmup import cache_is_warm, warmup
 
 if TYPE_CHECKING:
     from sched_core.memory import Memory
@@ -184,7 +185,7 @@ class Planner:
         except OSError as error:
             self._cache_dir = tempfile.mkdtemp(prefix="crane-numba-")
             log.warning("no kernels can be kept (%s); compiling into %s", error, self._cache_dir)
-        if not cachedir.is_complete(self._cache_dir, KERNELS):
+        if not cache_is_warm(self._cache_dir, KERNELS):
             log.info("compiling the scheduling kernels (once per version)")
             command = [sys.executable, "-m", "sched_core.warmup", "--group", KERNELS]
             command += ["--cache-dir", self._cache_dir]
@@ -195,8 +196,6 @@ class Planner:
                 return False
             if status != 0:
                 log.warning("compiling in a child failed (status %d); compiling here", status)
-        from sched_core.warmup import warmup  # noqa: PLC0415 - imports numba, off the start-up path
-
         warmup(self._cache_dir, KERNELS)
         self.figures["planner_warmup_s"] = time.monotonic() - begun
         self.ready = True

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import subprocess
-import sys
-import tempfile
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
 from cranectld.core.identity import Principal
 from cranectld.shell import planner as shell_planner
-from cranectld.shell.planner import Planner
+from cranectld.shell.planner import KERNELS, Planner
 from sched_core import cachedir
+from sched_core.warmup import warmup
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -27,16 +22,9 @@ POISON = object()
 
 @pytest.fixture(scope="module")
 def kernels():
-    """Where they are kept, compiled once for all workers."""
-    kept = os.environ.get(cachedir.VARIABLE)
-    root = Path(kept or f"{tempfile.gettempdir()}/crane-test-kernels-{os.getuid()}")
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not cachedir.is_complete(root, "pass"):
-            command = [sys.executable, "-m", "sched_core.warmup", "--group", "pass"]
-            subprocess.run([*command, "--cache-dir", str(root)], check=True, timeout=580)
-    return str(root)
+    """Where they are kept, all compiled."""
+    warmup(group=KERNELS)
+    return str(cachedir.default_root())
 
 
 @asynccontextmanager

@@ -1,25 +1,13 @@
-"""Kernels are compiled once for all workers: numba's cache breaks when several fill it."""
+"""Kernels are compiled once, whoever comes first: `make test` has done it before the tests start."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from sched_core import cachedir
-
-ROOT = Path(
-    os.environ.get(cachedir.VARIABLE)
-    or Path(tempfile.gettempdir()) / f"crane-test-kernels-{os.getuid()}"
-)
-os.environ[cachedir.VARIABLE] = str(ROOT)
-if "NUMBA_DISABLE_JIT" not in os.environ:
-    cachedir.use(ROOT)
+from sched_core.warmup import warmup
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,14 +19,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_kernels() -> None:
-    if "NUMBA_DISABLE_JIT" in os.environ:
-        return
-    ROOT.mkdir(parents=True, exist_ok=True)
-    with (ROOT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not cachedir.is_complete(ROOT):
-            command = [sys.executable, "-m", "sched_core.warmup", "--cache-dir", str(ROOT)]
-            subprocess.run(command, check=True, timeout=580)
-        from sched_core.warmup import warmup
-
-        warmup(ROOT)
+    if "NUMBA_DISABLE_JIT" not in os.environ:
+        warmup()

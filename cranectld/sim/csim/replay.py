@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -172,16 +169,5 @@ def load_kernels() -> None:
     """Compile or load the kernels imported so far; one process at a time fills their cache."""
     from sched_core import jit  # noqa: PLC0415
 
-    with _alone():
+    with cachedir.alone(cachedir.use()):
         jit.compile_kernels()
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    directory = cachedir.use()
-    if not os.access(directory, os.W_OK):  # nothing can be kept there, so nothing be broken
-        yield
-        return
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
