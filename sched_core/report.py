@@ -125,6 +125,8 @@ def write_numbers(
             when = planned[i]
         elif code == LIMIT:
             short = records[V_SHORT, i]
+            if kept:
+                when = planned[i]
         elif code == shapes[CODE, shape]:
             short = shapes[SHORT, shape]
         records[V_SHORT, i] = short

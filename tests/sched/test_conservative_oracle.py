@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sched_core import oracle
@@ -281,6 +281,7 @@ def test_replanning_equals_its_oracle_job_by_job(seed: int, bounds: Bounds, crow
     cluster.sound(made)
 
 
+@example(3628799, Bounds(3, 1 << 39, 1), 2, False)  # over a limit, with a promise that stays
 @given(seed=SEEDS, bounds=BOUNDS, passes=st.integers(2, 6), crowded=st.booleans())
 @settings(deadline=None, max_examples=2 * EXAMPLES)
 def test_compressing_equals_its_oracle_pass_by_pass(
