@@ -14,50 +14,41 @@ host, or that is over a limit, blocks nobody. What fails once for a shape fails 
 
 from __future__ import annotations
 
-from sched_core.heads import become_head, block, remember
 from sched_core.jit import entry, inlined
 from sched_core.limitcheck import charge, over_limit
 from sched_core.passover import pass_over
 from sched_core.placing import fits_now, try_start
-from sched_core.report import finish
-from sched_core.verdict import (
-    LIMIT,
-    NOT_REACHED,
-    PRIORITY,
-    RESOURCES,
-    STARTED,
-)
+from sched_core.verdict import LIMIT, NOT_REACHED, STARTED
 from sched_core.views import (
     AHEAD,
     CODE,
+    DEPTH,
     EXAMINED,
     FAIL_FROM,
-    FAR,
     FITTING_NODES,
+    HEAD_TIME,
+    HEADS,
     J_COUNT,
     J_DURATION,
     J_LIMIT,
     J_PLAIN,
     J_SHAPE,
     LOW,
-    NO_HEAD,
     NODES,
     ROWS,
     SETTLED,
     STARTS,
-    STATE,
     V_AHEAD,
     V_CODE,
     V_PLACED,
     V_SHORT,
-    WAITERS,
-    WAITING,
     Cluster,
     Queue,
     Requests,
     Scratch,
     Timeline,
 )
+from sched_core.waiting import may_lead, wait
 
 
 @inlined
@@ -72,61 +63,27 @@ def prepare(req: Requests) -> None:
 
 
 @inlined
-def refuse(
-    cluster: Cluster,
-    req: Requests,
-    timeline: Timeline,
-    queue: Queue,
-    scratch: Scratch,
-    i: int,
-    now: int,
-    fifo: bool,
-) -> None:
-    """Record `i` cannot start all its tasks: write why; if its turn has come, make it a head.
+def remember(req: Requests, scratch: Scratch, shape: int, fits: bool, now: int, end: int) -> None:
+    """Note that a shape failed for jobs that end at `end`: what else fails with it. O(heads).
 
-    It waits for resources if it is the first of a partition that could run there and does not fit;
-    behind such a one it waits for its turn, whether or not it would fit.
+    Without room now every job of it fails. Else it failed for promises that begin before `end`, and
+    so does every job that runs beyond the last of these.
     """
     shapes = req.shapes
-    parts = req.parts
     counters = scratch.counters
-    row = queue.order[i]
-    shape = queue.jobs[J_SHAPE, row]
-    duration = queue.jobs[J_DURATION, row]
-    if shapes[FAIL_FROM, shape] > duration:
-        fits = fits_now(cluster, req, scratch, shape)
-        remember(req, scratch, shape, fits, now, now + duration)
-    vacant, behind = 0, False
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part >= 0:
-            vacant += scratch.options[STATE, part] == 0
-            behind |= scratch.options[STATE, part] != 0
-    when = FAR
-    if vacant > 0 and shapes[NO_HEAD, shape] == 0:
-        if fifo:
-            when = block(cluster, req, timeline, scratch, shape, row, now)
-        else:
-            when = become_head(cluster, req, timeline, scratch, shape, row, now)
-        shapes[NO_HEAD, shape] = when == FAR
-    if when < FAR:
-        queue.planned[i] = when
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        vacant -= part >= 0 and scratch.options[STATE, part] == 0
-    if when == FAR and shapes[WAITING, shape] == 0:
-        shapes[WAITING, shape] = 1
-        req.waiting[counters[WAITERS]] = shape
-        counters[WAITERS] += 1
-    first = vacant > 0 or not behind
-    leads = when < FAR or (first and shapes[FAIL_FROM, shape] == 0)
-    queue.records[V_CODE, i] = RESOURCES if leads else PRIORITY
-    if not first:  # all its partitions have someone waiting, and will until the pass ends
-        shapes[SETTLED, shape] = PRIORITY
+    heads = scratch.heads
+    if not fits:
+        shapes[FAIL_FROM, shape] = 0
+        return
+    last = now
+    for head in range(counters[HEADS]):
+        if heads[HEAD_TIME, head] < end:
+            last = max(last, heads[HEAD_TIME, head])
+    shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], last - now + 1)
 
 
 @inlined
-def consider(
+def start_tasks(
     cluster: Cluster,
     req: Requests,
     timeline: Timeline,
@@ -136,10 +93,11 @@ def consider(
     now: int,
     fifo: bool,
 ) -> bool:
-    """Decide about record `i` of the queue: start what fits of it, write its verdict code.
+    """Start what fits of record `i`; whether nothing is left to be decided about it.
 
-    Gives whether the pass has room for more starts. A limit is looked at again before each task.
+    If not, it cannot start all its tasks. A limit is looked at again before each task.
     """
+    shapes = req.shapes
     records = queue.records
     counters = scratch.counters
     row = queue.order[i]
@@ -150,7 +108,8 @@ def consider(
         room = timeline.rows.shape[1] - counters[ROWS] >= counters[NODES]
         if not room or counters[STARTS] >= queue.starts.shape[1] - 1:
             records[V_CODE, i] = NOT_REACHED
-            return False
+            counters[DEPTH] = 0
+            return True
         if limit >= 0:
             over = over_limit(queue, shape, limit)
             if over >= 0:
@@ -158,11 +117,12 @@ def consider(
                 records[V_SHORT, i] = over - 1
                 return True
         end = now + duration
-        if req.shapes[FAIL_FROM, shape] <= duration or not try_start(
-            cluster, req, timeline, queue, scratch, shape, row, now, end, fifo
-        ):
-            refuse(cluster, req, timeline, queue, scratch, i, now, fifo)
-            return True
+        if shapes[FAIL_FROM, shape] <= duration:
+            return False
+        if not try_start(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo):
+            fits = fits_now(cluster, req, scratch, shape)
+            remember(req, scratch, shape, fits, now, end)
+            return False
         records[V_PLACED, i] += 1
         if limit >= 0:
             charge(queue, shape, limit)
@@ -179,28 +139,29 @@ def run_pass(
     scratch: Scratch,
     fifo: int,
     now: int,
-    depth: int,
-    budget: int,
+    first: int,
 ) -> int:
-    """A whole pass; gives the number of starts. All it says is in `queue`, `timeline`, `scratch`.
+    """A pass from place `first` of the queue on; gives the place of the next to be made a head.
 
-    Invariants: what starts fits now in every dimension; a gang starts as a whole; no start delays a
-    promise. O(shapes x nodes + placements + records), plus O(nodes + releases) for every head and
-    for every estimate within `budget` visits.
+    `sched_core.heads.lead` does that, then the pass goes on behind it; at the end of the queue it is
+    over. All it says is in `queue`, `timeline`, `scratch`. Invariants: what starts fits now in every
+    dimension; a gang starts as a whole; no start delays a promise. O(shapes x nodes + placements +
+    records). Finding heads is kept out because it is rare and would be compiled twice.
     """
     parts = req.parts
     jobs = queue.jobs
     records = queue.records
     counters = scratch.counters
     options = scratch.options
-    prepare(req)
-    i, looked_at = 0, depth
+    if first == 0:
+        prepare(req)
+    i = first
     while True:
         if i < records.shape[1]:
             shape = jobs[J_SHAPE, queue.order[i]]
             simple = jobs[J_PLAIN, queue.order[i]] and req.shapes[SETTLED, shape] < 0
-        if i == records.shape[1] or not simple or counters[EXAMINED] >= looked_at:
-            i = pass_over(queue, req.shapes, parts, options, counters, i, now, looked_at)
+        if i == records.shape[1] or not simple or counters[EXAMINED] >= counters[DEPTH]:
+            i = pass_over(queue, req.shapes, parts, options, counters, i, now)
         if i == records.shape[1]:
             break
         shape = jobs[J_SHAPE, queue.order[i]]
@@ -208,12 +169,13 @@ def run_pass(
         queue.planned[i] = -1
         records[V_PLACED, i] = 0
         counters[EXAMINED] += 1
-        if not consider(cluster, req, timeline, queue, scratch, i, now, fifo != 0):
-            looked_at = 0
+        if not start_tasks(cluster, req, timeline, queue, scratch, i, now, fifo != 0):
+            if may_lead(req, scratch, shape):
+                break
+            wait(req, queue, scratch, i, 0)
         if records[V_CODE, i] != STARTED:
             for option in range(parts.shape[1]):
                 if parts[shape, option] >= 0:
                     options[AHEAD, parts[shape, option]] += 1
         i += 1
-    finish(cluster, req, timeline, queue, scratch, now, budget, False)
-    return int(counters[STARTS])
+    return i

@@ -23,7 +23,7 @@ from sched_core.jit import entry, inlined, kernel
 from sched_core.outcome import explain, is_open, is_over, start_gang
 from sched_core.profile import build
 from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own
-from sched_core.report import LATEST, finish
+from sched_core.report import LATEST
 from sched_core.verdict import (
     ARRAY_LIMIT,
     BEGIN_TIME,
@@ -308,11 +308,10 @@ def run_conservative(
     profile: Profile,
     windows: Windows,
     held: Reservations,
-    budget: int,
 ) -> int:
     """A whole pass; gives the number of starts. All it says is in the views.
 
-    `budget` bounds the visits for estimates, `state[BUDGET]` those for planning. Invariants: nothing
+    `state[BUDGET]` bounds the visits for planning. Invariants: nothing
     is oversubscribed at any instant if all keep their limits; a gang starts as a whole; no start or
     promise delays one made before it. O(records + planned x (nodes + events x log nodes)).
     """
@@ -346,5 +345,4 @@ def run_conservative(
                 part = parts[shape, option]
                 if part >= 0:
                     scratch.options[AHEAD, part] += 1
-    finish(cluster, req, timeline, queue, scratch, now, budget, True)
     return int(counters[STARTS])

@@ -8,7 +8,7 @@ shape would visit the same nodes again and again, each time from far memory.
 from __future__ import annotations
 
 from sched_core.columns import Cube, Vector
-from sched_core.jit import inlined, kernel
+from sched_core.jit import entry, inlined, kernel
 from sched_core.timeline import earliest
 from sched_core.views import (
     AVAIL,
@@ -249,7 +249,7 @@ def sweep_alone(
     shapes[EARLIEST, shape] = best
 
 
-@kernel
+@entry
 def estimate(
     cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, now: int, budget: int
 ) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from sched_core.fit import in_partition
-from sched_core.jit import inlined
+from sched_core.jit import entry, inlined
 from sched_core.names import CPU
 from sched_core.timeline import earliest, promise, sort_starts
 from sched_core.views import (
+    AHEAD,
     BLOCKED,
     CAND_NODE,
     CURSOR,
     CURSOR_BEYOND,
-    FAIL_FROM,
     FAR,
     FREE,
     HEAD_END,
@@ -20,7 +20,9 @@ from sched_core.views import (
     HEAD_TIME,
     HEADS,
     HOLD_START,
+    J_SHAPE,
     LEAST_CPU,
+    NO_HEAD,
     NODES,
     ORDER,
     PROMISE,
@@ -28,10 +30,12 @@ from sched_core.views import (
     STATE,
     WEIGHT,
     Cluster,
+    Queue,
     Requests,
     Scratch,
     Timeline,
 )
+from sched_core.waiting import open_options, wait
 
 
 @inlined
@@ -172,21 +176,34 @@ def block(
     return best
 
 
-@inlined
-def remember(req: Requests, scratch: Scratch, shape: int, fits: bool, now: int, end: int) -> None:
-    """Note that a shape failed for jobs that end at `end`: what else fails with it. O(heads).
+@entry
+def lead(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    i: int,
+    now: int,
+    fifo: int,
+) -> None:
+    """Make record `i`, whose turn it is and which does not fit, a head if it can be; its verdict.
 
-    Without room now every job of it fails. Else it failed for promises that begin before `end`, and
-    so does every job that runs beyond the last of these.
+    Under EASY it is promised its nodes, under FIFO it blocks those of its partitions.
     """
-    shapes = req.shapes
-    counters = scratch.counters
-    heads = scratch.heads
-    if not fits:
-        shapes[FAIL_FROM, shape] = 0
-        return
-    last = now
-    for head in range(counters[HEADS]):
-        if heads[HEAD_TIME, head] < end:
-            last = max(last, heads[HEAD_TIME, head])
-    shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], last - now + 1)
+    parts = req.parts
+    options = scratch.options
+    row = queue.order[i]
+    shape = queue.jobs[J_SHAPE, row]
+    vacant = open_options(req, scratch, shape)
+    if fifo != 0:
+        when = block(cluster, req, timeline, scratch, shape, row, now)
+    else:
+        when = become_head(cluster, req, timeline, scratch, shape, row, now)
+    req.shapes[NO_HEAD, shape] = when == FAR
+    if when < FAR:
+        queue.planned[i] = when
+    wait(req, queue, scratch, i, vacant - open_options(req, scratch, shape))
+    for option in range(parts.shape[1]):
+        if parts[shape, option] >= 0:
+            options[AHEAD, parts[shape, option]] += 1

@@ -12,6 +12,7 @@ from sched_core.limitcheck import over_limit
 from sched_core.verdict import ARRAY_LIMIT, BEGIN_TIME, LIMIT, NOT_REACHED
 from sched_core.views import (
     AHEAD,
+    DEPTH,
     EXAMINED,
     FAIL_FROM,
     J_BEGIN,
@@ -50,7 +51,6 @@ def pass_over(
     counters: Vector,
     first: int,
     now: int,
-    depth: int,
 ) -> int:
     """Write code, place and count of the records from `first` on that need no decision.
 
@@ -60,7 +60,7 @@ def pass_over(
     order = queue.order
     jobs = queue.jobs
     records = queue.records
-    examined = counters[EXAMINED]
+    examined, depth = counters[EXAMINED], counters[DEPTH]
     i, count = first, records.shape[1]
     while i < count:
         row = order[i]

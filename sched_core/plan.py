@@ -1,7 +1,7 @@
 """The public face of the core: `plan` says what starts, what is promised and why the rest waits.
 
-A pass is one kernel call and about twenty small numpy calls, whatever the number of jobs; the
-kernel runs without the GIL. `plan` changes none of the tables.
+A pass is a few kernel calls, two for every head, and about twenty small numpy calls, whatever the
+number of jobs; kernels run without the GIL. `plan` changes none of the tables.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from sched_core import jit, views
 from sched_core.backfill import run_pass
 from sched_core.columns import BITS, Ints
+from sched_core.heads import lead
 from sched_core.memory import Memory
-from sched_core.report import LATEST
+from sched_core.report import LATEST, finish
 from sched_core.survey import refresh
 from sched_core.tables import (
     CPU,
@@ -225,8 +226,13 @@ def plan(
             jobs, cluster, requests, timeline, queue, scratch, policy, now, promises
         )
     fifo = int(policy.kind == PolicyKind.FIFO)
-    bounds = (fifo, now, policy.depth, policy.estimate_steps)
-    run_pass(cluster, requests, timeline, queue, scratch, *bounds)
+    views_of = (cluster, requests, timeline, queue, scratch)
+    scratch.counters[views.DEPTH] = policy.depth
+    at = run_pass(*views_of, fifo, now, 0)
+    while at < len(order):
+        lead(*views_of, at, now, fifo)
+        at = run_pass(*views_of, fifo, now, at + 1)
+    finish(*views_of, now, policy.estimate_steps, kept=False)
     return _plan(jobs, memory.ids(jobs, order), cluster, timeline, queue, scratch)
 
 

@@ -11,7 +11,7 @@ from sched_core import views, views_conservative
 from sched_core.columns import Ints
 from sched_core.conservative import run_conservative
 from sched_core.profile import SLACK
-from sched_core.report import LATEST
+from sched_core.report import LATEST, finish
 from sched_core.views import FAR, Cluster, Queue, Requests, Scratch, Timeline
 from sched_core.views_conservative import Profile, Reservations, Windows
 
@@ -197,8 +197,9 @@ def plan_queue(
     profile.state[views_conservative.COMPRESS] = last is None or last.freed
     profile.state[views_conservative.HELD_ROWS] = taken
     windows = _windows(slots, nodes, terms.now)
-    steps = terms.estimate_steps
-    run_conservative(cluster, requests, timeline, queue, scratch, profile, windows, held, steps)
+    views_of = (cluster, requests, timeline, queue, scratch)
+    run_conservative(*views_of, profile, windows, held)
+    finish(*views_of, terms.now, terms.estimate_steps, kept=True)
     return held
 
 

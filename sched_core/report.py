@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sched_core.columns import Matrix, Narrow, Vector
 from sched_core.estimate import estimate
-from sched_core.jit import inlined, kernel
+from sched_core.jit import entry, inlined, kernel
 from sched_core.survey import recount
 from sched_core.timeline import sort_starts
 from sched_core.verdict import BEGIN_TIME, LIMIT, NEVER, NOT_REACHED, PRIORITY, RESOURCES, STARTED
@@ -40,14 +40,15 @@ LATEST = 1 << 40
 """Planned starts from here on hang on a job without a limit: they are reported as unknown."""
 
 
-@inlined
+@entry
 def count_left(cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch) -> None:
     """Fill FITTING_NOW, and SHORT of shapes that fit empty nodes, as the starts leave things.
 
-    O(nodes placed on x suited shapes x R + shapes x R).
+    Sorts the placed rows by release. O(nodes placed on x suited shapes x R + shapes x R).
     """
     shapes = req.shapes
     fitting = req.fitting
+    sort_starts(timeline, scratch.counters[ROWS])
     for i in range(scratch.counters[ROWS]):
         recount(cluster, req, timeline.rows[ROW_NODE, i])
     for shape in range(req.needs.shape[1]):
@@ -133,7 +134,13 @@ def write_numbers(
         planned[i] = -1 if when >= LATEST else when
 
 
-@inlined
+@entry
+def write_verdicts(req: Requests, queue: Queue, scratch: Scratch, now: int, kept: int) -> None:
+    """Complete every record's verdict. O(records + shapes x partitions)."""
+    summarise(req, scratch)
+    write_numbers(queue.order, queue.jobs, queue.records, queue.planned, req.shapes, now, kept != 0)
+
+
 def finish(
     cluster: Cluster,
     req: Requests,
@@ -142,12 +149,13 @@ def finish(
     scratch: Scratch,
     now: int,
     budget: int,
+    *,
     kept: bool,
 ) -> None:
-    """Write every record's numbers and planned start. O(records + estimates in budget)."""
-    counters = scratch.counters
-    sort_starts(timeline, counters[ROWS])
+    """Write every record's numbers and planned start. O(records + estimates in budget).
+
+    Kernels of their own, called one by one: within another, each would be compiled again.
+    """
     count_left(cluster, req, timeline, scratch)
     estimate(cluster, req, timeline, scratch, now, budget)
-    summarise(req, scratch)
-    write_numbers(queue.order, queue.jobs, queue.records, queue.planned, req.shapes, now, kept)
+    write_verdicts(req, queue, scratch, now, int(kept))

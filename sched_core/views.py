@@ -273,7 +273,7 @@ class Scratch(NamedTuple):
     open: Vector
     """[words] shapes that an estimate is still looked for, as `suited` numbers them."""
     counters: Vector
-    """[10], see below."""
+    """[COUNTERS], see below."""
     options: Matrix
     """[3, p]: STATE, PROMISE, AHEAD."""
     heads: Matrix
@@ -311,4 +311,6 @@ LEAST_CPU = 13
 """Less than this is of no use to any shape (thousandths)."""
 SINK = 14
 """Written, never read."""
-COUNTERS = 15
+DEPTH = 15
+"""Records that may be looked at for a start; 0 once there is no room for more starts."""
+COUNTERS = 16
