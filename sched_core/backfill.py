@@ -17,7 +17,7 @@ from __future__ import annotations
 from sched_core.jit import entry, inlined
 from sched_core.limitcheck import charge, over_limit
 from sched_core.passover import pass_over
-from sched_core.placing import fits_now, try_start
+from sched_core.placing import try_start
 from sched_core.verdict import LIMIT, NOT_REACHED, STARTED
 from sched_core.views import (
     AHEAD,
@@ -26,8 +26,6 @@ from sched_core.views import (
     EXAMINED,
     FAIL_FROM,
     FITTING_NODES,
-    HEAD_TIME,
-    HEADS,
     J_COUNT,
     J_DURATION,
     J_LIMIT,
@@ -60,26 +58,6 @@ def prepare(req: Requests) -> None:
             shapes[SETTLED, shape] = shapes[CODE, shape]
         if shapes[CODE, shape] > 0 or req.fitting[shape, FITTING_NODES] < shapes[LOW, shape]:
             shapes[FAIL_FROM, shape] = 0
-
-
-@inlined
-def remember(req: Requests, scratch: Scratch, shape: int, fits: bool, now: int, end: int) -> None:
-    """Note that a shape failed for jobs that end at `end`: what else fails with it. O(heads).
-
-    Without room now every job of it fails. Else it failed for promises that begin before `end`, and
-    so does every job that runs beyond the last of these.
-    """
-    shapes = req.shapes
-    counters = scratch.counters
-    heads = scratch.heads
-    if not fits:
-        shapes[FAIL_FROM, shape] = 0
-        return
-    last = now
-    for head in range(counters[HEADS]):
-        if heads[HEAD_TIME, head] < end:
-            last = max(last, heads[HEAD_TIME, head])
-    shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], last - now + 1)
 
 
 @inlined
@@ -117,11 +95,9 @@ def start_tasks(
                 records[V_SHORT, i] = over - 1
                 return True
         end = now + duration
-        if shapes[FAIL_FROM, shape] <= duration:
-            return False
-        if not try_start(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo):
-            fits = fits_now(cluster, req, scratch, shape)
-            remember(req, scratch, shape, fits, now, end)
+        if shapes[FAIL_FROM, shape] <= duration or not try_start(
+            cluster, req, timeline, queue, scratch, shape, row, now, end, fifo
+        ):
             return False
         records[V_PLACED, i] += 1
         if limit >= 0:

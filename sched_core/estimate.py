@@ -8,8 +8,9 @@ shape would visit the same nodes again and again, each time from far memory.
 from __future__ import annotations
 
 from sched_core.columns import Cube, Vector
+from sched_core.heads import search
 from sched_core.jit import entry, inlined, kernel
-from sched_core.timeline import earliest
+from sched_core.timeline import next_release, sort_starts
 from sched_core.views import (
     AVAIL,
     BEFORE,
@@ -29,7 +30,6 @@ from sched_core.views import (
     PER_FIRST,
     ROW_NODE,
     ROW_ORDER,
-    ROW_RELEASE,
     ROWS,
     RUN_END,
     RUN_KIND,
@@ -151,17 +151,6 @@ def open_shapes(req: Requests, scratch: Scratch, now: int) -> int:
 
 
 @inlined
-def next_release(timeline: Timeline, i: int, k: int, placed: int, now: int) -> int:
-    """Instant of the next release: of running allocation `i` or of placed row `k`; FAR: none."""
-    when = FAR
-    if i < timeline.releases.shape[1]:
-        when = max(timeline.releases[RUN_END, i], now + 1)
-    if k < placed:
-        when = min(when, timeline.rows[ROW_RELEASE, timeline.rows[ROW_ORDER, k]])
-    return when
-
-
-@inlined
 def sweep_together(
     cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, now: int, budget: int
 ) -> None:
@@ -233,35 +222,38 @@ def give_up(req: Requests, scratch: Scratch) -> None:
             req.shapes[EARLIEST, shape] = -1
 
 
-@inlined
-def sweep_alone(
-    cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, shape: int, now: int
-) -> None:
-    """Fill EARLIEST of a shape: the best over its partitions, other pending jobs aside."""
-    shapes = req.shapes
-    parts = req.parts
-    best = FAR
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part >= 0:
-            when = earliest(cluster, req, timeline, scratch, shape, part, False, now)
-            best = min(best, when)
-    shapes[EARLIEST, shape] = best
-
-
 @entry
+def estimate_together(
+    cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, now: int, budget: int
+) -> int:
+    """Fill EARLIEST of the waiting shapes that are estimated together (`sweep_together`).
+
+    Gives how many are not; `missing` begins with them.
+    """
+    scratch.counters[STEPS] = 0
+    sweep_together(cluster, req, timeline, scratch, now, budget)
+    count = 0
+    for i in range(scratch.counters[WAITERS]):
+        if not countable(req, req.waiting[i]):
+            req.missing[count] = req.waiting[i]
+            count += 1
+    return count
+
+
 def estimate(
     cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, now: int, budget: int
 ) -> None:
     """Fill EARLIEST of the waiting shapes: when each could start after this pass if it were alone.
 
-    -1: not known, for want of `budget` (visits of a release by a shape). Placed rows must be
-    sorted. See `sweep_together` and `sweep_alone`.
+    -1: not known, for want of `budget` (visits of a release by a shape). Sorts the placed rows.
     """
-    scratch.counters[STEPS] = 0
-    if budget > 0:
-        sweep_together(cluster, req, timeline, scratch, now, budget)
-    for i in range(scratch.counters[WAITERS]):
-        shape = req.waiting[i]
-        if scratch.counters[STEPS] < budget and not countable(req, shape):
-            sweep_alone(cluster, req, timeline, scratch, shape, now)
+    counters = scratch.counters
+    if budget <= 0 or counters[WAITERS] == 0:
+        return
+    sort_starts(timeline, int(counters[ROWS]))
+    alone = estimate_together(cluster, req, timeline, scratch, now, budget)
+    for shape in req.missing[:alone].tolist():
+        if counters[STEPS] >= budget:
+            break
+        when = search(cluster, req, timeline, scratch, shape, 0, 0, now)
+        req.shapes[EARLIEST, shape] = when

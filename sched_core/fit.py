@@ -332,7 +332,7 @@ def gather(
 
 @inlined
 def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end: int) -> int:
-    """The first node in order that hosts a SIMPLE shape now and until `end`; -1: none does.
+    """The first node in order that hosts a PLAIN shape now and until `end`; -1: none does.
 
     What `gather` and `choose` come to for such a shape, cursors included. O(1) amortised.
     """
@@ -345,16 +345,14 @@ def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end
         shapes[BEYOND_FROM, shape] = 0
         shapes[CURSOR_BEYOND, shape] = 0
     first = max(shapes[CURSOR, shape], shapes[CURSOR_BEYOND, shape])
-    moving, found, whole = first == shapes[CURSOR, shape], -1, shapes[EXCLUSIVE, shape]
+    moving, found = first == shapes[CURSOR, shape], -1
     at = first
     while at < counters[NODES] and found < 0:
         node = nodes[ORDER, at]
         at += 1
         free = suits(req.suits, shape, nodes[KIND, node]) and not nodes[BLOCKED, node]
         for r in range(amounts.shape[2] if free else 0):
-            if amounts[FREE, node, r] < needs[PER_FIRST, shape, r] > 0 or (
-                whole and amounts[FREE, node, r] != amounts[CAPACITY, node, r]
-            ):
+            if amounts[FREE, node, r] < needs[PER_FIRST, shape, r] > 0:
                 free = False
                 break
         if free:

@@ -8,11 +8,13 @@ from sched_core.names import CPU
 from sched_core.timeline import earliest, promise, sort_starts
 from sched_core.views import (
     AHEAD,
+    BEST,
     BLOCKED,
     CAND_NODE,
     CURSOR,
     CURSOR_BEYOND,
     FAR,
+    FOUND,
     FREE,
     HEAD_END,
     HEAD_PART,
@@ -75,108 +77,101 @@ def held_first(cluster: Cluster, req: Requests, scratch: Scratch) -> None:
     shapes[CURSOR_BEYOND, :] = 0
 
 
-@inlined
-def become_head(
+@entry
+def search(
     cluster: Cluster,
     req: Requests,
     timeline: Timeline,
     scratch: Scratch,
     shape: int,
-    row: int,
+    only_open: int,
+    skip_held: int,
     now: int,
 ) -> int:
-    """EASY: promise a failing gang its nodes if a partition of it has no head; its shadow time.
+    """Earliest start (s) of a gang in any of its partitions, if nothing else starts; FAR: never.
 
-    FAR if it got no promise. O(partitions x (nodes + releases) x R).
+    `only_open`: in those where nobody waits; `skip_held`: on nodes that are promised to nobody.
+    FOUND says it of each partition asked, `counters[BEST]` in which it is earliest; with `skip_held`
+    the sweep is left as it is there and then. Placed rows must be sorted.
+    O(partitions x (nodes + releases) x R).
     """
     parts = req.parts
-    counters = scratch.counters
     options = scratch.options
-    heads = scratch.heads
-    best, best_part, last, vacant = FAR, -1, -1, False
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part < 0 or options[STATE, part] != 0:
+    best, best_part, last = FAR, -1, -1
+    for option in range(parts.shape[1] + 1):
+        part = parts[shape, option] if option < parts.shape[1] else best_part
+        if part < 0 or (only_open != 0 and options[STATE, part] != 0):
             continue
-        if not vacant:
-            sort_starts(timeline, counters[ROWS])
-            vacant = True
-        when = earliest(cluster, req, timeline, scratch, shape, part, True, now)
+        if option == parts.shape[1] and (skip_held == 0 or last == best_part):
+            continue
+        when = earliest(cluster, req, timeline, scratch, shape, part, skip_held != 0, now)
+        options[FOUND, part] = when
         last = part
         if when < best:
             best, best_part = when, part
-    if not vacant:
-        return FAR
-    if best == FAR:
-        for option in range(parts.shape[1]):
-            part = parts[shape, option]
-            if part >= 0 and options[STATE, part] == 0:
-                when = earliest(cluster, req, timeline, scratch, shape, part, False, now)
-                if when < FAR:
-                    options[STATE, part] = 2
-        return FAR
-    if last != best_part:
-        earliest(cluster, req, timeline, scratch, shape, best_part, True, now)
-    promise(cluster, req, scratch, shape, best)
-    head = counters[HEADS]
-    heads[HEAD_RECORD, head] = row
-    heads[HEAD_PART, head] = best_part
-    heads[HEAD_TIME, head] = best
-    counters[HEADS] = head + 1
-    options[STATE, best_part] = 1
-    options[PROMISE, best_part] = best
-    held_first(cluster, req, scratch)
+    scratch.counters[BEST] = best_part
     return best
 
 
 @inlined
-def block(
-    cluster: Cluster,
-    req: Requests,
-    timeline: Timeline,
-    scratch: Scratch,
-    shape: int,
-    row: int,
-    now: int,
-) -> int:
-    """FIFO: a failing gang blocks its open partitions, where it could run, and all their nodes.
+def close(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, fifo: bool) -> None:
+    """Nobody else leads the open partitions where a gang that got no promise could run, FOUND says.
 
-    Gives its earliest start, FAR if it could run in none of them. O(partitions x nodes).
+    Under FIFO all their nodes are blocked for those behind it. O(partitions x nodes).
     """
     nodes = cluster.nodes
-    partitions = cluster.partitions
+    parts = req.parts
+    options = scratch.options
+    for option in range(parts.shape[1]):
+        part = parts[shape, option]
+        if part < 0 or options[STATE, part] != 0 or options[FOUND, part] == FAR:
+            continue
+        options[STATE, part] = 2
+        if not fifo:
+            continue
+        options[PROMISE, part] = options[FOUND, part]
+        for i in range(scratch.counters[NODES]):
+            if in_partition(cluster.partitions, nodes[ORDER, i], part):
+                nodes[BLOCKED, nodes[ORDER, i]] = 1
+
+
+@entry
+def install(
+    cluster: Cluster, req: Requests, queue: Queue, scratch: Scratch, i: int, when: int, fifo: int
+) -> None:
+    """Make record `i` a head, which a `search` has found to start at `when`, and write its verdict.
+
+    Under EASY it is promised its nodes, under FIFO it blocks those of its partitions; FAR: it can
+    be neither. O(partitions x nodes).
+    """
     parts = req.parts
     counters = scratch.counters
     options = scratch.options
     heads = scratch.heads
-    best, best_part = FAR, -1
-    sort_starts(timeline, counters[ROWS])
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part < 0 or options[STATE, part] != 0:
-            continue
-        when = earliest(cluster, req, timeline, scratch, shape, part, False, now)
-        if when == FAR:
-            continue
-        options[STATE, part] = 2
+    shape = queue.jobs[J_SHAPE, queue.order[i]]
+    vacant = open_options(req, scratch, shape)
+    head, part = counters[HEADS], counters[BEST]
+    req.shapes[NO_HEAD, shape] = when == FAR
+    if when < FAR:
+        queue.planned[i] = when
+        heads[HEAD_RECORD, head] = queue.order[i]
+        heads[HEAD_PART, head] = part
+        heads[HEAD_TIME, head] = when
+        heads[HEAD_END, head + 1] = heads[HEAD_END, head]
+        counters[HEADS] = head + 1
+    if when < FAR and fifo == 0:
+        promise(cluster, req, scratch, shape, head, when)
+        options[STATE, part] = 1
         options[PROMISE, part] = when
-        for i in range(counters[NODES]):
-            if in_partition(partitions, nodes[ORDER, i], part):
-                nodes[BLOCKED, nodes[ORDER, i]] = 1
-        if when < best:
-            best, best_part = when, part
-    if best == FAR:
-        return FAR
-    head = counters[HEADS]
-    heads[HEAD_RECORD, head] = row
-    heads[HEAD_PART, head] = best_part
-    heads[HEAD_TIME, head] = best
-    heads[HEAD_END, head + 1] = heads[HEAD_END, head]
-    counters[HEADS] = head + 1
-    return best
+        held_first(cluster, req, scratch)
+    else:
+        close(cluster, req, scratch, shape, fifo != 0)
+    wait(req, queue, scratch, i, vacant - open_options(req, scratch, shape))
+    for option in range(parts.shape[1]):
+        if parts[shape, option] >= 0:
+            options[AHEAD, parts[shape, option]] += 1
 
 
-@entry
 def lead(
     cluster: Cluster,
     req: Requests,
@@ -185,25 +180,13 @@ def lead(
     scratch: Scratch,
     i: int,
     now: int,
-    fifo: int,
+    *,
+    fifo: bool,
 ) -> None:
-    """Make record `i`, whose turn it is and which does not fit, a head if it can be; its verdict.
-
-    Under EASY it is promised its nodes, under FIFO it blocks those of its partitions.
-    """
-    parts = req.parts
-    options = scratch.options
-    row = queue.order[i]
-    shape = queue.jobs[J_SHAPE, row]
-    vacant = open_options(req, scratch, shape)
-    if fifo != 0:
-        when = block(cluster, req, timeline, scratch, shape, row, now)
-    else:
-        when = become_head(cluster, req, timeline, scratch, shape, row, now)
-    req.shapes[NO_HEAD, shape] = when == FAR
-    if when < FAR:
-        queue.planned[i] = when
-    wait(req, queue, scratch, i, vacant - open_options(req, scratch, shape))
-    for option in range(parts.shape[1]):
-        if parts[shape, option] >= 0:
-            options[AHEAD, parts[shape, option]] += 1
+    """Record `i` has its turn and does not fit: make it the head of its partitions, if it can be."""
+    shape = int(queue.jobs[J_SHAPE, queue.order[i]])
+    sort_starts(timeline, int(scratch.counters[ROWS]))
+    when = search(cluster, req, timeline, scratch, shape, 1, int(not fifo), now)
+    if when == FAR and not fifo:  # it may be in the way of a head that it can run at all
+        search(cluster, req, timeline, scratch, shape, 1, 0, now)
+    install(cluster, req, queue, scratch, i, when, int(fifo))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from sched_core.fit import choose, fill_amount, fill_room, first_fit, gather
-from sched_core.jit import inlined
+from sched_core.jit import inlined, kernel
 from sched_core.views import (
     AMOUNT,
+    FAIL_FROM,
     FREE,
+    HEAD_TIME,
+    HEADS,
     HIGH,
     HOLD_START,
     NTASKS,
@@ -33,6 +36,22 @@ from sched_core.views import (
     Scratch,
     Timeline,
 )
+
+
+@inlined
+def remember(req: Requests, scratch: Scratch, shape: int, now: int, end: int) -> None:
+    """Note that a shape failed for jobs that end at `end`, for the promises that begin before then.
+
+    So does every job of it that runs beyond the last of these. O(heads).
+    """
+    shapes = req.shapes
+    counters = scratch.counters
+    heads = scratch.heads
+    last = now
+    for head in range(counters[HEADS]):
+        if heads[HEAD_TIME, head] < end:
+            last = max(last, heads[HEAD_TIME, head])
+    shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], last - now + 1)
 
 
 @inlined
@@ -117,16 +136,40 @@ def commit_simple(
     counters[ROWS] = at + 1
 
 
-@inlined
-def simple_size(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end: int) -> int:
-    """Choose the node of a SIMPLE shape: 1 and PICK_NODE, PICK_TASKS; 0 if there is none."""
-    nodes = cluster.nodes
-    node = first_fit(cluster, req, scratch, shape, end)
-    if node < 0:
-        return 0
-    nodes[PICK_NODE, 0] = node
-    nodes[PICK_TASKS, 0] = 1
-    return 1
+@kernel
+def start_gang(
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    shape: int,
+    row: int,
+    now: int,
+    end: int,
+    fifo: bool,
+) -> bool:
+    """Start one gang in the first of its partitions where it fits, if there is one.
+
+    If not, FAIL_FROM says what fails with it. O(partitions x nodes x R + heads).
+    """
+    parts = req.parts
+    most = req.shapes[HIGH, shape]
+    for heed in range(1, -1, -1):  # then as if no promise and no blocked head stood in its way
+        for option in range(parts.shape[1]):
+            part = parts[shape, option]
+            if part < 0 or (heed == 1 and fifo and scratch.options[STATE, part] > 0):
+                continue
+            found = gather(cluster, req, scratch, shape, part, end * heed, heed == 1)
+            size = choose(cluster, req, scratch, shape, found, most)
+            if size > 0 and heed == 1:
+                commit(cluster, req, timeline, queue, scratch, shape, part, row, size, now, end)
+                return True
+            if size > 0:
+                remember(req, scratch, shape, now, end)
+                return False
+    req.shapes[FAIL_FROM, shape] = 0
+    return False
 
 
 @inlined
@@ -142,41 +185,12 @@ def try_start(
     end: int,
     fifo: bool,
 ) -> bool:
-    """Start one gang in the first of its partitions where it fits. O(partitions x nodes x R)."""
-    nodes = cluster.nodes
+    """As `start_gang`; the usual job, of one task and for no node in particular, without a call."""
     shapes = req.shapes
-    parts = req.parts
-    options = scratch.options
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part < 0:
-            break
-        if fifo and options[STATE, part] > 0:
-            continue
-        if shapes[SIMPLE, shape]:
-            size = simple_size(cluster, req, scratch, shape, end)
-        else:
-            found = gather(cluster, req, scratch, shape, part, end, True)
-            size = choose(cluster, req, scratch, shape, found, shapes[HIGH, shape])
-        if size > 0 and shapes[PLAIN, shape] and end <= nodes[HOLD_START, nodes[PICK_NODE, 0]]:
-            node = nodes[PICK_NODE, 0]
+    if shapes[SIMPLE, shape] and shapes[PLAIN, shape] and end > now:
+        fifo_blocked = fifo and scratch.options[STATE, req.parts[shape, 0]] > 0
+        node = -1 if fifo_blocked else first_fit(cluster, req, scratch, shape, end)
+        if node >= 0 and end <= cluster.nodes[HOLD_START, node]:
             commit_simple(cluster, req, timeline, queue, scratch, shape, row, node, end)
             return True
-        if size > 0:
-            commit(cluster, req, timeline, queue, scratch, shape, part, row, size, now, end)
-            return True
-    return False
-
-
-@inlined
-def fits_now(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) -> bool:
-    """Whether a gang would fit if no promise and no blocked head stood in its way."""
-    shapes = req.shapes
-    parts = req.parts
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part >= 0:
-            found = gather(cluster, req, scratch, shape, part, 0, False)
-            if choose(cluster, req, scratch, shape, found, shapes[HIGH, shape]) > 0:
-                return True
-    return False
+    return start_gang(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo)

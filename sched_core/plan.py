@@ -168,7 +168,7 @@ def _demand(shapes: ShapeTable) -> Ints:
 
 def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int, suited_words: int) -> Scratch:
     parts = len(nodes.partition_names)
-    options = np.zeros((3, parts), np.int64)
+    options = np.zeros((4, parts), np.int64)
     options[views.PROMISE] = views.FAR
     counters = np.zeros(views.COUNTERS, np.int64)
     counters[views.NODES] = present
@@ -219,19 +219,19 @@ def plan(
     planned = np.empty(len(order), np.int64)
     queue = views.Queue(order, jobs.columns, records, planned, start_rows, *limits)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
-    refresh(cluster, requests, scratch, memory.fresh, memory.changed, int(memory.anew))
+    refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
     scratch.counters[views.LEAST_CPU] = least_cpu
     if policy.kind >= PolicyKind.CONSERVATIVE:
         return _conservative(
             jobs, cluster, requests, timeline, queue, scratch, policy, now, promises
         )
-    fifo = int(policy.kind == PolicyKind.FIFO)
+    fifo = policy.kind == PolicyKind.FIFO
     views_of = (cluster, requests, timeline, queue, scratch)
     scratch.counters[views.DEPTH] = policy.depth
-    at = run_pass(*views_of, fifo, now, 0)
+    at = run_pass(*views_of, int(fifo), now, 0)
     while at < len(order):
-        lead(*views_of, at, now, fifo)
-        at = run_pass(*views_of, fifo, now, at + 1)
+        lead(*views_of, at, now, fifo=fifo)
+        at = run_pass(*views_of, int(fifo), now, at + 1)
     finish(*views_of, now, policy.estimate_steps, kept=False)
     return _plan(jobs, memory.ids(jobs, order), cluster, timeline, queue, scratch)
 

@@ -121,7 +121,7 @@ def _in_partition(
     memory = Memory()
     cluster, requests = memory.bind(nodes, shapes)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
-    refresh(cluster, requests, scratch, memory.fresh, memory.changed, int(memory.anew))
+    refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
     view = _victims(nodes, running, chosen, now)
     state = survey_victims(cluster, requests, scratch, view, shape, part, policy.visits)
     if state == IMPOSSIBLE:

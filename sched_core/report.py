@@ -5,8 +5,7 @@ from __future__ import annotations
 from sched_core.columns import Matrix, Narrow, Vector
 from sched_core.estimate import estimate
 from sched_core.jit import entry, inlined, kernel
-from sched_core.survey import recount
-from sched_core.timeline import sort_starts
+from sched_core.survey import every_shape, recount
 from sched_core.verdict import BEGIN_TIME, LIMIT, NEVER, NOT_REACHED, PRIORITY, RESOURCES, STARTED
 from sched_core.views import (
     CODE,
@@ -40,17 +39,11 @@ LATEST = 1 << 40
 """Planned starts from here on hang on a job without a limit: they are reported as unknown."""
 
 
-@entry
-def count_left(cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch) -> None:
-    """Fill FITTING_NOW, and SHORT of shapes that fit empty nodes, as the starts leave things.
-
-    Sorts the placed rows by release. O(nodes placed on x suited shapes x R + shapes x R).
-    """
+@inlined
+def count_left(req: Requests) -> None:
+    """Fill FITTING_NOW, and SHORT of shapes that fit empty nodes, from `fitting`. O(shapes x R)."""
     shapes = req.shapes
     fitting = req.fitting
-    sort_starts(timeline, scratch.counters[ROWS])
-    for i in range(scratch.counters[ROWS]):
-        recount(cluster, req, timeline.rows[ROW_NODE, i])
     for shape in range(req.needs.shape[1]):
         shapes[FITTING_NOW, shape] = fitting[shape, FITTING_NODES]
         if shapes[CODE, shape] == NEVER:
@@ -136,7 +129,8 @@ def write_numbers(
 
 @entry
 def write_verdicts(req: Requests, queue: Queue, scratch: Scratch, now: int, kept: int) -> None:
-    """Complete every record's verdict. O(records + shapes x partitions)."""
+    """Complete every record's verdict. O(records + shapes x (partitions + R))."""
+    count_left(req)
     summarise(req, scratch)
     write_numbers(queue.order, queue.jobs, queue.records, queue.planned, req.shapes, now, kept != 0)
 
@@ -156,6 +150,7 @@ def finish(
 
     Kernels of their own, called one by one: within another, each would be compiled again.
     """
-    count_left(cluster, req, timeline, scratch)
+    placed = timeline.rows[ROW_NODE, : scratch.counters[ROWS]]
+    recount(cluster, req, placed, 1, every_shape(req))
     estimate(cluster, req, timeline, scratch, now, budget)
     write_verdicts(req, queue, scratch, now, int(kept))

@@ -7,9 +7,11 @@ shape.
 
 from __future__ import annotations
 
+import numpy as np
+
 from sched_core.columns import Cube, Vector
 from sched_core.fit import EXCLUDED, REQUIRED, has_features, hosts, in_partition, set_marks, suits
-from sched_core.jit import entry, inlined, kernel
+from sched_core.jit import entry, inlined
 from sched_core.timeline import count_nodes, enough
 from sched_core.verdict import NEVER, NODE_NOT_AVAIL
 from sched_core.views import (
@@ -86,7 +88,7 @@ def count_configured(cluster: Cluster, req: Requests, shape: int) -> None:
                 dims[SHORT_ON, r] += count * short
 
 
-@kernel
+@inlined
 def gang_possible(
     cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int, usable: bool
 ) -> bool:
@@ -135,7 +137,7 @@ def without_named(cluster: Cluster, req: Requests, shape: int, mark: int, change
             kinds[KIND_COUNT, nodes[KIND, req.listed[i]]] += change
 
 
-@kernel
+@inlined
 def survey_shape(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) -> None:
     """Fill what configuration says of a shape: MATCHING, USABLE, CODE, `suits`, `suited`; SHORT.
 
@@ -150,11 +152,12 @@ def survey_shape(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) 
     count_configured(cluster, req, shape)
     without_named(cluster, req, shape, REQUIRED, -1)
     ever, able = False, False
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part >= 0:
-            able |= gang_possible(cluster, req, scratch, shape, part, True)
-            ever |= able or gang_possible(cluster, req, scratch, shape, part, False)
+    for question in range(2 * parts.shape[1]):  # of each partition: the usable nodes, then all
+        part, usable = parts[shape, question >> 1], question & 1 == 0
+        if part >= 0 and not able and (usable or not ever):
+            possible = gang_possible(cluster, req, scratch, shape, part, usable)
+            ever |= possible
+            able |= possible and usable
     without_named(cluster, req, shape, REQUIRED, 1)
     without_named(cluster, req, shape, EXCLUDED, 1)
     set_marks(cluster, req, shape, 0)
@@ -209,60 +212,61 @@ def tally(amounts: Cube, req: Requests, shape: int, node: int, known: bool) -> N
         fitting[shape, FITTING_NODES] += fits - fitted
 
 
-@kernel
-def tally_node(amounts: Cube, req: Requests, kind: int, node: int, known: bool) -> None:
-    """Count a node by FREE for every shape it suits. O(shapes / 32 + suited shapes x R).
+@entry
+def recount(cluster: Cluster, req: Requests, nodes: Vector, known: int, among: Vector) -> None:
+    """Count nodes by FREE for every shape they suit of those whose bits are set in `among`.
 
+    `known`: they have been counted by SEEN for all of these, so only what differs from it matters.
     Afterwards SEEN is FREE. Invariant: `fitting` counts every node that is known by SEEN.
+    O(nodes x R + nodes that differ x (shapes / 32 + suited shapes x R)).
     """
-    suited = req.suited
-    for word in range(suited.shape[1]):
-        bits = suited[kind, word]
-        shape = word << SUIT_SHIFT
-        while bits != 0:
-            if bits & 1:
-                tally(amounts, req, shape, node, known)
-            bits >>= 1
-            shape += 1
-    for r in range(amounts.shape[2]):
-        amounts[SEEN, node, r] = amounts[FREE, node, r]
-
-
-@inlined
-def recount(cluster: Cluster, req: Requests, node: int) -> None:
-    """Correct `fitting` for a node whose FREE may no longer be what is SEEN. As `tally_node`."""
     amounts = cluster.amounts
-    same = True
-    for r in range(amounts.shape[2]):
-        same &= amounts[SEEN, node, r] == amounts[FREE, node, r]
-    if not same:
-        tally_node(amounts, req, cluster.nodes[KIND, node], node, True)
+    suited = req.suited
+    for i in range(nodes.shape[0]):
+        node = nodes[i]
+        kind, same = cluster.nodes[KIND, node], known != 0
+        for r in range(amounts.shape[2]):
+            same &= amounts[SEEN, node, r] == amounts[FREE, node, r]
+        if same:
+            continue
+        for word in range(suited.shape[1]):
+            bits = suited[kind, word] & among[word]
+            shape = word << SUIT_SHIFT
+            while bits != 0:
+                if bits & 1:
+                    tally(amounts, req, shape, node, known != 0)
+                bits >>= 1
+                shape += 1
+        for r in range(amounts.shape[2]):
+            amounts[SEEN, node, r] = amounts[FREE, node, r]
 
 
 @entry
+def survey(cluster: Cluster, req: Requests, scratch: Scratch, fresh: Vector) -> None:
+    """Fill what configuration says of some shapes, and zero their `fitting`; see `survey_shape`."""
+    for i in range(fresh.shape[0]):
+        survey_shape(cluster, req, scratch, fresh[i])
+        req.fitting[fresh[i], :] = 0
+
+
+def every_shape(req: Requests) -> Vector:
+    """Words with the bits of all shapes set."""
+    return np.full(req.suited.shape[1], (1 << (SUIT_MASK + 1)) - 1, np.int64)
+
+
 def refresh(
-    cluster: Cluster, req: Requests, scratch: Scratch, fresh: Vector, changed: Vector, anew: int
-) -> int:
-    """Bring all that is known of shapes up to date; gives the number of shapes surveyed.
+    cluster: Cluster, req: Requests, scratch: Scratch, fresh: Vector, changed: Vector, anew: bool
+) -> None:
+    """Bring all that is known of shapes up to date.
 
     `fresh`: shapes not surveyed yet; `changed`: nodes of which FREE may differ from SEEN; `anew`:
     every shape is fresh, and nothing is SEEN. O(fresh x (partitions x kinds + nodes) x R) and
     O(changed x suited shapes x R).
     """
-    amounts = cluster.amounts
-    nodes = cluster.nodes
-    fitting = req.fitting
-    if anew == 0:
-        for i in range(changed.shape[0]):
-            recount(cluster, req, changed[i])
-    for i in range(fresh.shape[0]):
-        survey_shape(cluster, req, scratch, fresh[i])
-        fitting[fresh[i], :] = 0
-    for node in range(nodes.shape[1]):
-        if anew != 0:
-            tally_node(amounts, req, nodes[KIND, node], node, False)
-        else:
-            for i in range(fresh.shape[0]):
-                if suits(req.suits, fresh[i], nodes[KIND, node]):
-                    tally(amounts, req, fresh[i], node, False)
-    return int(fresh.shape[0])
+    if not anew:
+        recount(cluster, req, changed, 1, every_shape(req))
+    if anew or len(fresh) > 0:
+        survey(cluster, req, scratch, fresh)
+        among = np.zeros(req.suited.shape[1], np.int64)
+        np.bitwise_or.at(among, fresh >> SUIT_SHIFT, 1 << (fresh & SUIT_MASK))
+        recount(cluster, req, np.arange(cluster.nodes.shape[1]), 0, among)

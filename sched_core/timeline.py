@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sched_core.columns import Matrix
 from sched_core.fit import choose, fill_amount, hosts, may_host, set_marks, suits
-from sched_core.jit import inlined, kernel
+from sched_core.jit import entry, inlined, kernel
 from sched_core.views import (
     ABLE,
     AMOUNT,
@@ -26,7 +26,6 @@ from sched_core.views import (
     FREE,
     HEAD_END,
     HEAD_NODE,
-    HEADS,
     HIGH,
     HOLD_START,
     KIND,
@@ -66,7 +65,7 @@ from sched_core.views import (
 )
 
 
-@kernel
+@entry
 def sort_starts(timeline: Timeline, count: int) -> None:
     """Order the first `count` placed rows by release time, stably. O(k), times the digits of time.
 
@@ -220,29 +219,6 @@ def notice(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, node: 
         count_node(req, scratch, shape, nodes[ELIGIBLE, node] == 2, old, new)
 
 
-@inlined
-def begin_sweep(
-    cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int, skip_held: bool
-) -> None:
-    """Find the nodes on which something fits now; none is looked for if none was free before.
-
-    What is free only falls during a pass. O(nodes + fitting nodes x R).
-    """
-    nodes = cluster.nodes
-    counters = scratch.counters
-    counters[ABLE : WIDEST + 1] = 0
-    counters[SWEEP] += 1
-    if req.fitting[shape, FITTING_NODES] == 0:
-        return
-    for i in range(counters[NODES]):
-        node = nodes[ORDER, i]
-        if suits(req.suits, shape, nodes[KIND, node]) and reach(
-            cluster, req, scratch, shape, part, skip_held, node
-        ):
-            notice(cluster, req, scratch, shape, node)
-    counters[STEPS] += counters[NODES]
-
-
 @kernel
 def next_suited(releases: Matrix, table: Matrix, shape: int, first: int) -> int:
     """The first release, from `first` on, on a node of a kind that suits a shape. O(releases)."""
@@ -255,7 +231,21 @@ def next_suited(releases: Matrix, table: Matrix, shape: int, first: int) -> int:
     return i
 
 
-@kernel
+@inlined
+def next_release(timeline: Timeline, i: int, k: int, placed: int, now: int) -> int:
+    """Instant of the next release: of running allocation `i` or of placed row `k`; FAR: none.
+
+    A running job past its end is taken to release at `now + 1`.
+    """
+    when = FAR
+    if i < timeline.releases.shape[1]:
+        when = max(timeline.releases[RUN_END, i], now + 1)
+    if k < placed:
+        when = min(when, timeline.rows[ROW_RELEASE, timeline.rows[ROW_ORDER, k]])
+    return when
+
+
+@inlined
 def earliest(
     cluster: Cluster,
     req: Requests,
@@ -268,57 +258,61 @@ def earliest(
 ) -> int:
     """Earliest instant (s) at which a gang fits in a partition if nothing else starts; FAR: never.
 
-    A running job past its end is taken to release at `now + 1`. Jobs placed in this pass release at
-    their ROW_RELEASE, which must be sorted (`sort_starts`). Leaves AVAIL, FITTING and the first
+    Nodes are looked at as they are now, then at each release; at first none if none was free before,
+    because what is free only falls during a pass. Jobs placed in this pass release at their
+    ROW_RELEASE, which must be sorted (`sort_starts`). Leaves AVAIL, FITTING and the first
     `counters[ABLE]` of READY as they are at that instant, all releases at it included.
     O(nodes + releases + releases on suitable nodes x R).
     """
     amounts = cluster.amounts
     nodes = cluster.nodes
     releases = timeline.releases
-    rows = timeline.rows
     counters = scratch.counters
     set_marks(cluster, req, shape, 1)
-    begin_sweep(cluster, req, scratch, shape, part, skip_held)
-    when = now
-    i, k = 0, 0
-    released, placed = releases.shape[1], counters[ROWS]
-    while counters[ABLE] < req.shapes[LOW, shape] or not enough(req, scratch, shape):
-        i = next_suited(releases, req.suits, shape, i)
-        when = FAR
-        if i < released:
-            when = max(releases[RUN_END, i], now + 1)
-        if k < placed:
-            when = min(when, rows[ROW_RELEASE, rows[ROW_ORDER, k]])
-        if when == FAR:
-            break
-        while i < released and max(releases[RUN_END, i], now + 1) == when:
-            node = releases[RUN_NODE, i]
-            if reach(cluster, req, scratch, shape, part, skip_held, node):
-                row = timeline.release_order[i]
-                for r in range(amounts.shape[2]):
-                    amounts[AVAIL, node, r] += timeline.run_amount[row, r]
-                notice(cluster, req, scratch, shape, node)
-            i = next_suited(releases, req.suits, shape, i + 1)
-        while k < placed and rows[ROW_RELEASE, rows[ROW_ORDER, k]] == when:
-            row = rows[ROW_ORDER, k]
-            node = rows[ROW_NODE, row]
-            if suits(req.suits, shape, nodes[KIND, node]) and reach(
-                cluster, req, scratch, shape, part, skip_held, node
-            ):
-                for r in range(amounts.shape[2]):
-                    amounts[AVAIL, node, r] += timeline.row_amount[row, r]
-                notice(cluster, req, scratch, shape, node)
+    counters[ABLE : WIDEST + 1] = 0
+    counters[SWEEP] += 1
+    first = counters[NODES] if req.fitting[shape, FITTING_NODES] > 0 else 0
+    when, at = now, now
+    j, i, k = 0, 0, 0
+    while True:
+        if j == first:
+            i = next_suited(releases, req.suits, shape, i)
+            at = next_release(timeline, i, k, counters[ROWS], now)
+        if at > when:
+            if counters[ABLE] >= req.shapes[LOW, shape] and enough(req, scratch, shape):
+                break
+            when = at
+            if when == FAR:
+                break
+        row, running = -1, False
+        if j < first:
+            node = nodes[ORDER, j]
+            j += 1
+        elif i < releases.shape[1] and max(releases[RUN_END, i], now + 1) == at:
+            node, row, running = releases[RUN_NODE, i], timeline.release_order[i], True
+            i += 1
+        else:
+            row = timeline.rows[ROW_ORDER, k]
+            node = timeline.rows[ROW_NODE, row]
             k += 1
+        if suits(req.suits, shape, nodes[KIND, node]) and reach(
+            cluster, req, scratch, shape, part, skip_held, node
+        ):
+            for r in range(amounts.shape[2] if row >= 0 else 0):
+                more = timeline.run_amount[row, r] if running else timeline.row_amount[row, r]
+                amounts[AVAIL, node, r] += more
+            notice(cluster, req, scratch, shape, node)
     set_marks(cluster, req, shape, 0)
     scratch.histogram[: counters[WIDEST] + 1] = 0
-    counters[STEPS] += i + k
+    counters[STEPS] += first + i + k
     return when
 
 
-@kernel
-def promise(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, when: int) -> int:
-    """Hold concrete nodes for a gang at `when`, found by the last `earliest`; gives their number.
+@inlined
+def promise(
+    cluster: Cluster, req: Requests, scratch: Scratch, shape: int, head: int, when: int
+) -> None:
+    """Hold concrete nodes for a gang at `when`, found by the last `earliest`, as those of a head.
 
     Takes the nodes that become able last, so that those free now stay free for others; on one pool
     of equal processors this leaves exactly the classical extra nodes. O(nodes x R²).
@@ -343,7 +337,6 @@ def promise(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, when:
             found += 1
     most = shapes[LOW, shape] if shapes[NTASKS, shape] == 0 else shapes[HIGH, shape]
     size = choose(cluster, req, scratch, shape, found, most)
-    head = counters[HEADS]
     base = heads[HEAD_END, head]
     for i in range(size):
         node = nodes[PICK_NODE, i]
@@ -353,4 +346,3 @@ def promise(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, when:
         nodes[HOLD_START, node] = when
         nodes[HEAD_NODE, base + i] = node
     heads[HEAD_END, head + 1] = base + size
-    return size

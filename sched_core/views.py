@@ -117,7 +117,7 @@ class Requests(NamedTuple):
     """[s] shapes with a record that waits and was promised nothing, in the order of the queue;
     `counters[WAITERS]` of them."""
     missing: Vector
-    """[s] nodes that a gang lacks, scratch."""
+    """[s] nodes that a gang lacks; scratch."""
     fitting: Matrix
     """[s, 1 + R]: nodes that fit what is SEEN (FITTING_NODES); of the other suitable ones, those on
     which each dimension is short."""
@@ -275,7 +275,7 @@ class Scratch(NamedTuple):
     counters: Vector
     """[COUNTERS], see below."""
     options: Matrix
-    """[3, p]: STATE, PROMISE, AHEAD."""
+    """[4, p]: STATE, PROMISE, AHEAD, FOUND."""
     heads: Matrix
     """[4, p + 1]"""
 
@@ -286,6 +286,8 @@ PROMISE = 1
 """Planned start of the head; FAR: none."""
 AHEAD = 2
 """Records seen that stay pending."""
+FOUND = 3
+"""Earliest start there of the gang last searched for; FAR: never."""
 HEAD_RECORD = 0
 HEAD_PART = 1
 HEAD_TIME = 2
@@ -313,4 +315,6 @@ SINK = 14
 """Written, never read."""
 DEPTH = 15
 """Records that may be looked at for a start; 0 once there is no room for more starts."""
-COUNTERS = 16
+BEST = 16
+"""Partition that the last search found to be the earliest."""
+COUNTERS = 17
