@@ -67,17 +67,6 @@ def test_jobs_are_written_in_the_order_of_the_trace(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["log.swf", "starts.csv"]
 
 
-@pytest.mark.parametrize("policy", ["fcfs", "easy"])
-def test_nodes_of_one_cpu_are_a_pool(tmp_path: Path, policy: str) -> None:
-    trace = write_trace(tmp_path / "log.swf", some_jobs(2, 50, 6), 6)
-    pool, nodes, wide = (tmp_path / name for name in ("pool.csv", "nodes.csv", "wide.csv"))
-    common = ["replay", trace, "--policy", policy, "--jobs"]
-    assert main([*common, str(pool), "--pool", "6"]) == 0
-    assert main([*common, str(nodes), "--nodes", "6x1"]) == 0
-    assert main([*common, str(wide), "--nodes", "1x6"]) == 0
-    assert starts(pool) == starts(nodes) == starts(wide)
-
-
 def test_clairvoyance_order_and_depth_reach_the_core(tmp_path: Path) -> None:
     jobs = some_jobs(3, 60, 8)
     trace = write_trace(tmp_path / "log.swf", jobs, 8)
@@ -136,8 +125,11 @@ def test_a_small_schedule_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[
     [
         (["--compare", "easy,fcfs", "--jobs", "x.csv"], "--jobs is for one policy"),
         (["--policy", "conservative", "--order", "sjf"], "takes no order"),
-        (["--policy", "conservative", "--nodes", "2x2"], "is not offered on nodes"),
-        (["--order", "sjf", "--nodes", "2x2"], "is not offered on nodes"),
+        (["--policy", "learned", "--nodes", "2x2"], "is not offered on nodes"),
+        (["--order", "wfp3", "--nodes", "2x2"], "is not offered on nodes"),
+        (["--nodes", "2x2,x3"], "is not NODESxCPUS"),
+        (["--window", "60"], "give --nodes"),
+        (["--resolution", "0"], "not a second or more"),
         (["--pool", "-1"], "not -1"),
         (["--depth", "-1"], "below 0"),
         (["--jobs", "/nonexistent/x.csv"], "/nonexistent/x.csv: cannot be written"),

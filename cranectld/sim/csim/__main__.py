@@ -70,12 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument(
         "--pool", metavar="P", type=int, help="processors; default: the header's MaxProcs"
     )
-    size.add_argument("--nodes", metavar="NxC", help="N nodes of C CPUs, planned as on a cluster")
+    size.add_argument(
+        "--nodes", metavar="NxC,...", help="N nodes of C CPUs each, planned as on a cluster"
+    )
     one.add_argument(
         "--clairvoyant", action="store_true", help="estimates are the runtimes, not the users'"
     )
     one.add_argument("--order", choices=ORDERS, default="fcfs", help="of the queue; default: fcfs")
     one.add_argument("--depth", type=int, default=0, help="jobs a pass looks at; default 0: all")
+    one.add_argument(
+        "--window", metavar="S", type=int, default=0, help="of promises; conservative, --nodes"
+    )
+    one.add_argument(
+        "--resolution", metavar="S", type=int, default=1, help="of promises; conservative, --nodes"
+    )
     one.add_argument("--filter", choices=FILTERS, default="strong", help="default: strong")
     one.add_argument("--jobs", metavar="OUT.csv", help="write job_id,submit,start,end of every job")
     one.add_argument(
@@ -103,7 +111,8 @@ def _replay(options: argparse.Namespace) -> str:
     jobs = workload(trace, where.processors, options.filter)
     results = []
     for policy in policies:
-        scenario = Scenario(policy, options.order, options.depth, options.clairvoyant)
+        bounds = (options.clairvoyant, options.window, options.resolution)
+        scenario = Scenario(policy, options.order, options.depth, *bounds)
         with _progress(scenario) as shown:
             outcome = replay(jobs, where, scenario, shown)
         found = measures(jobs, outcome.start, where.processors)
@@ -121,6 +130,10 @@ def _check(options: argparse.Namespace, policies: tuple[str, ...]) -> None:
     """Refuse what could only fail after a long replay."""
     if options.depth < 0:
         raise CsimError(f"--depth {options.depth} is below 0; 0 means all jobs")
+    if options.window < 0:
+        raise CsimError(f"--window {options.window} is below 0; 0 means any time from now")
+    if options.resolution < 1:
+        raise CsimError(f"--resolution {options.resolution} is not a second or more")
     for option, path in (("--jobs", options.jobs), ("--plot", options.plot)):
         if path and len(policies) > 1:
             raise CsimError(f"{option} is for one policy; give --policy instead of --compare")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.workload import Workload
 from sched_core import cachedir
 from sched_core.columns import Ints
+
+if TYPE_CHECKING:
+    from cranectld.sim.csim.site import Site
 
 WATCH = 0.1
 """Seconds between two looks at the progress."""
@@ -30,11 +34,17 @@ class Scenario:
     order: str = "fcfs"
     depth: int = 0
     clairvoyant: bool = False
+    window: int = 0
+    """Seconds within which starts are promised (conservative, on nodes); 0: no bound."""
+    resolution: int = 1
+    """Seconds that promised starts are multiples of (conservative, on nodes)."""
 
     def __str__(self) -> str:
         words = [self.policy]
         words += [self.order] if self.order != "fcfs" else []
         words += [f"depth {self.depth}"] if self.depth else []
+        words += [f"window {self.window} s"] if self.window else []
+        words += [f"resolution {self.resolution} s"] if self.resolution != 1 else []
         words += ["clairvoyant"] if self.clairvoyant else []
         return ", ".join(words)
 
@@ -56,15 +66,20 @@ class Outcome:
 
 
 def replay(
-    jobs: Workload, machine: Machine, scenario: Scenario, progress: Progress | None = None
+    jobs: Workload,
+    machine: Machine,
+    scenario: Scenario,
+    progress: Progress | None = None,
+    site: Site | None = None,
 ) -> Outcome:
     """The schedule under a policy. Raises CsimError for a policy that the machine does not offer.
 
+    `site`: nodes and requests; without, those of a machine with nodes are plain.
     KeyboardInterrupt ends the replay within an event and is raised on.
     """
     if scenario.clairvoyant:
         jobs = replace(jobs, estimate=jobs.run)
-    work, control = _worker(jobs, machine, scenario)
+    work, control = _worker(jobs, machine, scenario, site)
     found: list[Outcome] = []
     failed: list[BaseException] = []
 
@@ -91,15 +106,19 @@ def replay(
 
 
 def _worker(
-    jobs: Workload, machine: Machine, scenario: Scenario
+    jobs: Workload, machine: Machine, scenario: Scenario, site: Site | None
 ) -> tuple[Callable[[], Outcome], Ints]:
     """What the thread does, and the cells it shares: jobs started, and stop."""
-    if machine.nodes:
+    if machine.groups:
         from cranectld.sim.csim.nodes import replay_on_nodes  # noqa: PLC0415  (many more kernels)
+        from cranectld.sim.csim.site import plain_site  # noqa: PLC0415
 
         load_kernels()
         control = _control()
-        return lambda: Outcome(replay_on_nodes(jobs, machine, scenario, control)), control
+        where = plain_site(jobs, machine) if site is None else site
+        return lambda: Outcome(replay_on_nodes(jobs, where, scenario, control)), control
+    if scenario.window or scenario.resolution != 1:
+        raise CsimError(f"{scenario}: window and resolution are of passes on nodes; give --nodes")
     if scenario.policy in LEARNED:
         return _learned_worker(jobs, machine, scenario)
     from sched_core import pool  # noqa: PLC0415  (loads numba: not for `csim --help`)
