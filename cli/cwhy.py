@@ -98,6 +98,8 @@ def _words(found: Explanation) -> Iterator[str]:
     else:
         yield "  no scheduling pass has looked at it yet"
     yield f"  expected start: {when(found.planned_start, 'unknown')}"
+    if found.promised_start:
+        yield f"  promised first: {when(found.promised_start)}; moved: {found.moved_cause}"
 
 
 def _sooner(found: Explanation) -> Iterator[str]:

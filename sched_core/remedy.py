@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sched_core.codes import VerdictCode
 from sched_core.plan import Plan, Policy, plan
 from sched_core.tables import Request, Tables
+
+if TYPE_CHECKING:
+    from sched_core.plan_conservative import Promises
 
 LEAST_LIMIT = 60
 """Seconds; nobody is told to ask for less."""
@@ -52,26 +56,29 @@ def remedies(
     now: int,
     job_id: int,
     partitions: Sequence[str] = (),
+    promises: Promises | None = None,
 ) -> tuple[Remedy, ...]:
     """Changes that would let a pending job start at `now`, or be promised an earlier start.
 
-    `partitions`: those it may use besides its own, in the order to be tried. KeyError if the job
-    does not wait. The tables are as before when this returns, also by an exception.
+    `partitions`: those it may use besides its own, in the order to be tried. `promises`: those of
+    the last conservative pass, which others keep. KeyError if the job does not wait. The tables are
+    as before when this returns, also by an exception.
     """
+    others = promises.without(np.array([job_id])) if promises is not None else None
     row = tables.jobs.row(job_id)
     request = tables.shapes.request(int(tables.jobs.shape[row]))
     limit = int(tables.jobs.duration[row])
-    as_it_is = _start(_planned(tables, policy, now), job_id, now)
+    as_it_is = _start(_planned(tables, policy, now, promises), job_id, now)
     if as_it_is == now:
         return ()
 
     def with_limit(seconds: int) -> int:
         with _limit(tables, job_id, seconds):
-            return _start(_planned(tables, policy, now), job_id, now)
+            return _start(_planned(tables, policy, now, others), job_id, now)
 
     def with_request(changed: Request) -> int:
         with _request(tables, job_id, changed):
-            return _start(_planned(tables, policy, now), job_id, now)
+            return _start(_planned(tables, policy, now, others), job_id, now)
 
     found: list[Remedy] = []
     minutes = _most(
@@ -94,8 +101,9 @@ def remedies(
     return tuple(found)
 
 
-def _planned(tables: Tables, policy: Policy, now: int) -> Plan:
-    return plan(tables.nodes, tables.shapes, tables.jobs, tables.running, policy, now)
+def _planned(tables: Tables, policy: Policy, now: int, promises: Promises | None) -> Plan:
+    parts = (tables.nodes, tables.shapes, tables.jobs, tables.running)
+    return plan(*parts, policy, now, promises=promises)
 
 
 def _start(made: Plan, job_id: int, now: int) -> int:
@@ -108,6 +116,8 @@ def _start(made: Plan, job_id: int, now: int) -> int:
     if made.placed[at]:
         return now
     promised = made.head_start[made.head_job == job_id]
+    if len(made.head_tasks):
+        return int(promised[0]) if len(promised) else -1  # conservative: all of them are kept
     ahead = made.code[:at]
     first = np.all((ahead == VerdictCode.STARTED) | (ahead >= VerdictCode.DEPENDENCY))
     return int(promised[0]) if first and len(promised) else -1

@@ -20,6 +20,7 @@ from sched_core import cachedir
 EVERYTHING = "all"
 GROUPS = {
     "pass": ("plan",),
+    "conservative": ("plan", "plan_conservative"),
     EVERYTHING: (
         "plan",
         "plan_conservative",
@@ -35,7 +36,8 @@ GROUPS = {
     ),
 }
 """Modules that register a group's kernels, with those of the modules they import. `pass` is what a
-controller needs before it can start a job: compiling all would keep a new one waiting."""
+controller needs before it can start a job, and what else its configuration asks for: compiling all
+would keep a new one waiting."""
 
 
 def cache_is_warm(root: str | os.PathLike[str] | None = None, group: str = EVERYTHING) -> bool:

@@ -211,8 +211,18 @@ def explanation(found: model.Explanation) -> dict[str, Any]:
         "jobs_ahead": found.jobs_ahead,
         "planned_start": instant(found.planned_start),
         "pass_time": instant(found.pass_time),
+        "promised_start": instant(found.promised_start),
+        "moved": _moved(found),
+        "moved_cause": found.moved_cause or None,
         "remedies": [remedy(item) for item in found.remedies] if found.sooner_known else None,
     }
+
+
+def _moved(found: model.Explanation) -> float | None:
+    """Seconds by which the start is planned later than it was promised first."""
+    if not (found.promised_start and found.planned_start):
+        return None
+    return (found.planned_start - found.promised_start) / 1e9
 
 
 def remedy(found: model.Remedy) -> dict[str, Any]:

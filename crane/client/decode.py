@@ -62,6 +62,7 @@ _PARTITION = ("name", "default", "up", "max_time", "default_time", "max_nodes", 
 _EXPLANATION = (
     "nodes_matching", "nodes_usable", "nodes_fitting_now", "nodes_wanted", "short_of",
     "jobs_ahead", "planned_start", "pass_time", "text", "sooner_known",
+    "promised_start", "moved_cause",
 )  # fmt: skip
 _STATUS = (
     "cluster", "version", "epoch", "seq", "durable_seq", "start_time", "pid", "planner_ready",

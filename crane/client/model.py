@@ -223,6 +223,10 @@ class Explanation:
     remedies: tuple[Remedy, ...] = ()
     sooner_known: bool = False
     """Whether `remedies` is all there is; False: not asked, or not found out."""
+    promised_start: int = 0
+    """Instant promised first, if it was not kept: it is planned for later now, or not at all."""
+    moved_cause: str = ""
+    """Why it was not kept."""
 
 
 @dataclass(frozen=True, slots=True)

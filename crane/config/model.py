@@ -72,19 +72,29 @@ class PartitionConfig:
     """Empty: every account."""
 
 
+POLICIES = ("fifo", "easy", "conservative", "conservative-replan")
+"""How the queue may be scheduled."""
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
     """Policy and bounds of a scheduling pass."""
 
     policy: str = "easy"
-    """`fifo` or `easy`."""
+    """One of POLICIES."""
     depth: int = 10_000
     """How many pending job records a pass looks at for a start."""
     window: int = 7 * 86_400
+    """Conservative: seconds from now within which starts are promised."""
     resolution: int = 1
+    """Conservative: starts are promised for multiples of so many seconds."""
     weight_age: int = 0
     """Priority points per day of waiting (0: plain order of submission)."""
     weight_partition: int = 0
+    estimate_steps: int = 2_000_000
+    """Visits of nodes and releases that a pass spends on estimates of starts."""
+    visits: int = 50_000_000
+    """Conservative: searches of a node that a pass spends on promises."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING
 
 from crane.config.model import (
+    POLICIES,
     AgentConfig,
     ClusterConfig,
     ControllerConfig,
@@ -49,10 +50,37 @@ CLUSTER = (
     Key("job_requeue", "bool", "Whether jobs that do not say run again after a node failure."),
 )
 SCHEDULER = (
-    Key("policy", "choice", "`fifo`, or `easy` for EASY backfill.", choices=("fifo", "easy")),
+    Key(
+        "policy",
+        "choice",
+        "`fifo`; `easy` for EASY backfill; `conservative` promises every job a start and keeps it, "
+        "`conservative-replan` promises anew in every pass.",
+        choices=POLICIES,
+    ),
     Key("depth", "int", "How many pending job records one pass looks at.", 1, 10_000_000),
-    Key("window", "duration", "How far into the future starts are planned.", 60),
-    Key("resolution", "duration", "Grid of planned starts; `1` is exact.", 1, 86_400),
+    Key("window", "duration", "Conservative: how far into the future starts are promised.", 60),
+    Key(
+        "resolution",
+        "duration",
+        "Conservative: grid of promised starts; `1` is exact, a coarser one is planned faster.",
+        1,
+        86_400,
+    ),
+    Key(
+        "estimate_steps",
+        "int",
+        "What a pass spends on estimates of starts: visits of nodes, 10 to 20 ns each.",
+        0,
+        1 << 40,
+    ),
+    Key(
+        "visits",
+        "int",
+        "Conservative: what a pass spends on promises: searches of a node, 50 to 100 ns each. Jobs "
+        "that are not reached keep what was promised to them.",
+        0,
+        1 << 40,
+    ),
     Key("weight_age", "int", "Priority points per day of waiting; 0 is order of submission."),
     Key("weight_partition", "int", "What a partition's priority is multiplied by."),
 )

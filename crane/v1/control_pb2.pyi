@@ -850,6 +850,8 @@ class ExplainJobReply(google.protobuf.message.Message):
     TEXT_FIELD_NUMBER: builtins.int
     REMEDIES_FIELD_NUMBER: builtins.int
     SOONER_KNOWN_FIELD_NUMBER: builtins.int
+    PROMISED_START_FIELD_NUMBER: builtins.int
+    MOVED_CAUSE_FIELD_NUMBER: builtins.int
     reason: crane.v1.types_pb2.Reason.ValueType
     nodes_matching: builtins.int
     """configured, of the right partition, features and size"""
@@ -869,6 +871,10 @@ class ExplainJobReply(google.protobuf.message.Message):
     """all of it in words"""
     sooner_known: builtins.bool
     """whether it was found out: `remedies` is all there is"""
+    promised_start: builtins.int
+    """instant promised first, if it was not kept; 0: it is, or none was"""
+    moved_cause: builtins.str
+    """why it was not kept, in words"""
     @property
     def job(self) -> global___JobInfo: ...
     @property
@@ -892,9 +898,11 @@ class ExplainJobReply(google.protobuf.message.Message):
         text: builtins.str = ...,
         remedies: collections.abc.Iterable[global___ExplainJobReply.Remedy] | None = ...,
         sooner_known: builtins.bool = ...,
+        promised_start: builtins.int = ...,
+        moved_cause: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_start", b"planned_start", "reason", b"reason", "remedies", b"remedies", "short_of", b"short_of", "sooner_known", b"sooner_known", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "moved_cause", b"moved_cause", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_start", b"planned_start", "promised_start", b"promised_start", "reason", b"reason", "remedies", b"remedies", "short_of", b"short_of", "sooner_known", b"sooner_known", "text", b"text"]) -> None: ...
 
 global___ExplainJobReply = ExplainJobReply
 

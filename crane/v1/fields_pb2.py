@@ -267,6 +267,8 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (12, 'text', 't', '1'),
         (13, 'remedies', 'ExplainJobReply.Remedy', '*'),
         (14, 'sooner_known', 'b', '1'),
+        (15, 'promised_start', 'u', '1'),
+        (16, 'moved_cause', 't', '1'),
     ),
     'ExplainJobReply.Gate': (
         (1, 'name', 't', '1'),

@@ -10,7 +10,7 @@ from crane.states import Reason
 from cranectld.core.eligibility import any_partition_up, startable
 from cranectld.core.feasible import bounds
 from cranectld.core.state import HOLD_NONE, HOLD_OPERATOR, Job, State
-from sched_core.codes import VerdictCode
+from sched_core.codes import MoveCause, VerdictCode
 
 REASONS: dict[VerdictCode, Reason] = {
     VerdictCode.STARTED: Reason.NONE,
@@ -35,6 +35,14 @@ REASONS: dict[VerdictCode, Reason] = {
     VerdictCode.REQUEUE_HOLD: Reason.JOB_HOLD_MAX_REQUEUE,
 }
 """Every verdict in Slurm's words. (LIMIT: no policy gives it yet, and there is no word for it.)"""
+
+MOVES: dict[MoveCause, str] = {
+    MoveCause.KEPT: "the last pass ended before it could be looked at",
+    MoveCause.AHEAD: "a job that goes before it came, or was changed",
+    MoveCause.NODE: "a promised node is lost, or no longer what was asked for",
+    MoveCause.RUNNING: "running jobs hold more there, or longer, than they said",
+}
+"""Why a promised start was not kept."""
 
 
 @dataclass(frozen=True, slots=True)

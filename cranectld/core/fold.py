@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from crane import features
+from crane.config.model import SchedulerConfig
 from crane.jobspec import UNLIMITED, JobSpec
 from cranectld.core.eligibility import startable
 from cranectld.core.events import ConfigApplied, Logged, NodeChanged, NodeLost, NodeRegistered
@@ -80,8 +81,7 @@ class Reset(NamedTuple):
 class PolicyRow:
     """The policy and its bounds, as configured."""
 
-    policy: str
-    depth: int
+    scheduler: SchedulerConfig
 
 
 Delta = PendingRow | RunningRow | NodeRow | NotPending | NotRunning | Reset | PolicyRow
@@ -152,8 +152,7 @@ def deltas(state: State, batch: Sequence[Logged], cache: RequestCache) -> list[D
 def rebuild(state: State, cache: RequestCache) -> list[Delta]:
     """The whole state as rows."""
     state.touched.clear()
-    scheduler = state.config.scheduler
-    out: list[Delta] = [Reset(), PolicyRow(scheduler.policy, scheduler.depth)]
+    out: list[Delta] = [Reset(), PolicyRow(state.config.scheduler)]
     out += [node_row(node) for node in state.nodes.values()]
     for job in state.jobs.values():
         running = running_row(job)

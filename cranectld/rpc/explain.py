@@ -8,7 +8,7 @@ from crane.errors import CraneError, ErrorCode
 from crane.states import JobState, Reason
 from crane.v1 import control_pb2 as pb
 from crane.v1 import types_pb2 as types
-from cranectld.core.explain import Survey, gates, other_partitions, sentence
+from cranectld.core.explain import MOVES, Survey, gates, other_partitions, sentence
 from cranectld.core.feasible import bounds
 from cranectld.core.query import task_reason
 from cranectld.core.state import State
@@ -63,6 +63,10 @@ def explain(state: State, waiting: Waiting, request: pb.ExplainJobRequest) -> pb
         reply.short_of = survey.short
         reply.jobs_ahead = survey.ahead
         reply.pass_time = verdict.pass_time
+        move, planned = verdict.move, reply.planned_start
+        if move is not None and (not planned or planned > move.promised * _SECOND):
+            reply.promised_start = move.promised * _SECOND
+            reply.moved_cause = MOVES[move.cause]
         free = survey.fitting >= reply.nodes_wanted
         reply.gates.add(name="resources", open=free, text="" if free else why.text)
     reply.text = sentence(job, why.reason, survey)

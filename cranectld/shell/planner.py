@@ -9,9 +9,6 @@ cluster gets its pass at once; under load passes coalesce, and take at most half
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -23,27 +20,25 @@ from typing import TYPE_CHECKING
 from crane.errors import CraneError
 from cranectld.core.commands import CommitPlan
 from cranectld.core.events import Logged, TasksStarted
-from cranectld.core.fold import Delta, RequestCache, deltas, rebuild
+from cranectld.core.fold import Delta, PolicyRow, RequestCache, deltas, rebuild
 from cranectld.core.state import State
 from cranectld.shell.clock import Clock
+from cranectld.shell.kernels import Kernels, groups_of
 from cranectld.shell.loop import Loop, PartFailed
 from cranectld.shell.planning import Verdict
 from cranectld.shell.proposals import proposals
-from cranectld.shell.tables import PlannerTables
 from cranectld.shell.verdicts import Verdicts
-from sched_core import cachedir
 from sched_core.names import Dimensions
-from sched_core.warmup import cache_is_warm, warmup
 
 if TYPE_CHECKING:
-    from sched_core.memory import Memory
-    from sched_core.plan import Plan, Policy
+    from cranectld.shell.passes import Passes
+    from sched_core.plan import Plan
     from sched_core.remedy import Remedy
 
 log = logging.getLogger("planner")
 
-KERNELS = "pass"
-"""The group that is compiled (sched_core.warmup)."""
+COMPILING = 0.5
+"""Seconds after which to look whether kernels that a new configuration needs are there."""
 REFRESH = 30.0
 """Seconds after which waiting jobs get fresh estimates, though nothing changed."""
 PAUSE_PER_START = 0.01
@@ -53,8 +48,6 @@ share a pass, a commit and a message to their agent, and the more so the more th
 PAUSE_MAX = 1.0
 FAILURE_SPAN = 60.0
 """Seconds: a planner that fails twice within them stops the daemon."""
-MAX_STARTS = 2_000
-"""Starts of one pass; the next pass continues at once."""
 
 
 class Planner:
@@ -64,7 +57,9 @@ class Planner:
         """`cache_dir`: where compiled kernels are kept."""
         self._loop = loop
         self._clock = clock
-        self._cache_dir = cache_dir
+        self._kernels = Kernels(cache_dir)
+        self._policy = PolicyRow(loop.state.config.scheduler)
+        """In force: as configured, once the kernels are there."""
         self._cache = RequestCache()
         self._inbox: deque[list[Delta]] = deque()
         self._signal = threading.Condition()
@@ -72,7 +67,6 @@ class Planner:
         self._closing = False
         self._questions: deque[_Question] = deque()
         self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
-        self._child: subprocess.Popen[bytes] | None = None
         self._verdicts = Verdicts(None, Dimensions(), 0)
         self.ready = False
         self.figures: dict[str, float] = {"planner_passes": 0.0, "planner_failures": 0.0}
@@ -80,6 +74,7 @@ class Planner:
     def start(self) -> None:
         """Take the whole state and begin."""
         self._inbox.append(rebuild(self._loop.state, self._cache))
+        self._policy = PolicyRow(self._loop.state.config.scheduler)
         self._wanted = True
         self._thread.start()
 
@@ -121,8 +116,7 @@ class Planner:
             while self._questions:
                 self._questions.popleft().answer.cancel()
             self._signal.notify()
-        if self._child is not None:
-            self._child.kill()
+        self._kernels.close()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
 
@@ -178,33 +172,20 @@ class Planner:
             retaken.result()
 
     def _prepare(self) -> bool:
-        """Get compiled kernels, in a child process so that compiling never holds our GIL."""
+        """Get compiled kernels."""
         begun = time.monotonic()
-        try:
-            cachedir.use(self._cache_dir)
-        except OSError as error:
-            self._cache_dir = tempfile.mkdtemp(prefix="crane-numba-")
-            log.warning("no kernels can be kept (%s); compiling into %s", error, self._cache_dir)
-        if not cache_is_warm(self._cache_dir, KERNELS):
-            log.info("compiling the scheduling kernels (once per version)")
-            command = [sys.executable, "-m", "sched_core.warmup", "--group", KERNELS]
-            command += ["--cache-dir", self._cache_dir]
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-            status = self._child.wait()
-            self._child = None
-            if self._closing:
-                return False
-            if status != 0:
-                log.warning("compiling in a child failed (status %d); compiling here", status)
-        warmup(self._cache_dir, KERNELS)
+        self._kernels.use()
+        if not self._kernels.wait(groups_of(self._policy)):
+            return False
         self.figures["planner_warmup_s"] = time.monotonic() - begun
         self.ready = True
         return not self._closing
 
     def _cycle(self) -> None:
-        from sched_core.memory import Memory  # noqa: PLC0415 - numba: see _prepare
+        from cranectld.shell.passes import Passes  # noqa: PLC0415 - numba: see _prepare
 
-        tables, memory = PlannerTables(), Memory()
+        passes = Passes()
+        passes.use(self._policy)
         rested = 0.0  # instant before which no pass is made
         due: float | None = 0.0
         while True:
@@ -217,63 +198,51 @@ class Planner:
                 if self._closing:
                     return
                 self._wanted = False
-            self._fold(tables)
-            self._answer(tables)
+            while self._inbox:
+                passes.fold(self._inbox.popleft(), self._clock.now())
+            self._follow(passes)
+            self._answer(passes)
             begun = time.monotonic()
-            plan = self._pass(tables, memory)
+            plan = self._pass(passes)
             took = self.figures["planner_pass_last_s"]
             busy = min(PAUSE_BUSY, PAUSE_PER_START * plan.starts)
             rested = begun + took + min(PAUSE_MAX, max(busy, took))
-            due = self._next(tables, plan)
+            due = self._next(passes, plan)
 
-    def _fold(self, tables: PlannerTables) -> None:
-        while self._inbox:
-            tables.apply(self._inbox.popleft(), self._clock.now())
+    def _follow(self, passes: Passes) -> None:
+        """Plan as configured, as soon as the kernels for it are there."""
+        wanted = passes.tables.policy
+        if wanted != self._policy and self._kernels.ready(groups_of(wanted)):
+            self._policy = wanted
+            passes.use(wanted)
 
-    def _answer(self, tables: PlannerTables) -> None:
+    def _answer(self, passes: Passes) -> None:
         """Answer what was asked since the last turn."""
-        from sched_core.remedy import remedies  # noqa: PLC0415 - numba: see _prepare
-
         while self._questions:
             asked = self._questions.popleft()
-            now = self._clock.now()
-            tables.open_due(now)
             try:
-                found = remedies(
-                    tables.tables,
-                    _policy(tables),
-                    now // 1_000_000_000,
-                    asked.job_id,
-                    asked.partitions,
-                )
-            except KeyError:
-                found = ()  # it does not wait any more
+                found = passes.sooner(asked.job_id, asked.partitions, self._clock.now())
             except Exception as error:
                 asked.answer.set_exception(error)
                 raise
             asked.answer.set_result(found)
 
-    def _pass(self, tables: PlannerTables, memory: Memory) -> Plan:
+    def _pass(self, passes: Passes) -> Plan:
         """One pass; waits until what it proposed is decided."""
-        from sched_core.plan import plan as make_plan  # noqa: PLC0415 - numba: see _prepare
-
-        policy = _policy(tables)
         now = self._clock.now()
-        tables.open_due(now)
-        part = tables.tables
         begun = time.perf_counter()
-        seconds = now // 1_000_000_000
-        plan = make_plan(
-            part.nodes, part.shapes, part.jobs, part.running, policy, seconds, memory=memory
-        )
+        plan = passes.make(now)
         took = time.perf_counter() - begun
-        self._verdicts = Verdicts(plan, part.dims, now)
+        part = passes.tables.tables
+        self._verdicts = Verdicts(plan, part.dims, now, passes.moves)
         self._count(plan, took)
+        taken = 0
         if plan.starts:
             decided = self._loop.submit_threadsafe(CommitPlan(proposals(plan, part)))
             taken = self._taken(decided)
             # Starts refused were made stale by something that asks for a pass itself.
-            self._wanted |= plan.starts == MAX_STARTS and taken > 0
+            self._wanted |= plan.starts == passes.most and taken > 0
+        passes.decided(plan, taken)
         return plan
 
     def _taken(self, decided: Future[object]) -> int:
@@ -299,15 +268,16 @@ class Planner:
         figures["planner_examined"] = float(plan.examined)
         figures["planner_starts"] = figures.get("planner_starts", 0.0) + plan.starts
 
-    def _next(self, tables: PlannerTables, plan: Plan) -> float | None:
-        """When (monotonic s) to make a pass though nothing happened: a begin time, or a refresh."""
-        if not len(plan.job):
+    def _next(self, passes: Passes, plan: Plan) -> float | None:
+        """When (monotonic s) to make a pass though nothing happened: what is due, or a refresh."""
+        compiling = passes.tables.policy != self._policy
+        if not len(plan.job) and not compiling:
             return None
-        wait = REFRESH
+        wait = COMPILING if compiling else REFRESH
         now = self._clock.now()
-        begin = tables.open_due(now)
-        if begin:
-            wait = min(wait, (begin - now) / 1e9)
+        due = passes.next_due(plan, now)
+        if due:
+            wait = min(wait, (due - now) / 1e9)
         return time.monotonic() + wait
 
 
@@ -318,13 +288,6 @@ class _Question:
     job_id: int
     partitions: tuple[str, ...]
     answer: Future[tuple[Remedy, ...]]
-
-
-def _policy(tables: PlannerTables) -> Policy:
-    from sched_core.plan import Policy, PolicyKind  # noqa: PLC0415 - numba: see Planner._prepare
-
-    kind = PolicyKind.FIFO if tables.policy.policy == "fifo" else PolicyKind.EASY
-    return Policy(kind=kind, depth=tables.policy.depth, max_starts=MAX_STARTS)
 
 
 def _passed(due: float | None) -> bool:

@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from crane.config.model import SchedulerConfig
 from cranectld.core.fold import (
     NS,
     Delta,
@@ -18,7 +19,8 @@ from cranectld.core.fold import (
     Reset,
     RunningRow,
 )
-from sched_core.tables import Tables
+from cranectld.shell.promising import Standing
+from sched_core.tables import DURATION_MAX, Tables
 
 BULK = 64
 """Runs of at least so many new plain records are added with a few numpy calls."""
@@ -29,7 +31,9 @@ class PlannerTables:
 
     def __init__(self) -> None:
         self.tables = Tables()
-        self.policy = PolicyRow("easy", 10_000)
+        self.policy = PolicyRow(SchedulerConfig())
+        self.standing = Standing()
+        """Of promises: told of what becomes of those who hold them."""
         self._now = 0
         self._later: list[tuple[int, int]] = []
         """Heap of (begin in ns, job id) of records whose time has not come; may be stale."""
@@ -74,11 +78,14 @@ class PlannerTables:
         elif isinstance(delta, NotPending):
             if delta.job_id in jobs:
                 jobs.remove(delta.job_id)
+                if delta.job_id not in running:  # else it holds now what it was promised
+                    self.standing.give_back()
         elif isinstance(delta, RunningRow):
             self._put_running(delta)
         elif isinstance(delta, NotRunning):
             if delta.job_id in running:
                 running.remove(delta.job_id)
+                self.standing.give_back()
         elif isinstance(delta, NodeRow):
             self._put_node(delta)
         elif isinstance(delta, PolicyRow):
@@ -86,6 +93,7 @@ class PlannerTables:
         else:
             assert isinstance(delta, Reset)
             self.tables = Tables()
+            self.standing.forget()  # what is promised is said in numbers of the old tables
             self._later = []
 
     def _plain_run(self, deltas: Sequence[Delta], place: int) -> int:
@@ -122,8 +130,10 @@ class PlannerTables:
         shape = self.tables.shapes.intern(row.request)
         if row.job_id not in jobs:
             jobs.add(row.job_id, shape, duration=row.duration, submit=row.job_id)
-        elif int(jobs.shape[jobs.row(row.job_id)]) != shape:
-            jobs.set_shape(row.job_id, shape)
+        else:
+            self._mind_promise(row, shape)
+            if int(jobs.shape[jobs.row(row.job_id)]) != shape:
+                jobs.set_shape(row.job_id, shape)
         jobs.update(
             row.job_id,
             priority=row.priority,
@@ -133,10 +143,21 @@ class PlannerTables:
             count=row.tasks,
         )
 
+    def _mind_promise(self, row: PendingRow, shape: int) -> None:
+        """A record that waits changes: its promise may say nothing any more, or be given back."""
+        jobs = self.tables.jobs
+        at = jobs.row(row.job_id)
+        before = int(jobs.shape[at]), int(jobs.priority[at]), int(jobs.duration[at])
+        if before != (shape, row.priority, min(max(row.duration, 1), DURATION_MAX)):
+            self.standing.renew(row.job_id)
+        elif row.gate and not jobs.gate[at]:
+            self.standing.give_back()
+
     def _put_running(self, row: RunningRow) -> None:
         running, dims = self.tables.running, self.tables.dims
         if row.job_id in running:
             running.remove(row.job_id)
+            self.standing.give_back()
         where = [self.tables.nodes.names.number(name) for name, _, _, _ in row.holds]
         vectors = [dims.vector(cpu, memory, gres) for _, cpu, memory, gres in row.holds]
         amounts = np.zeros((len(vectors), dims.width), np.int64)
@@ -145,6 +166,7 @@ class PlannerTables:
         running.add(row.job_id, row.end, where, amounts)
 
     def _put_node(self, row: NodeRow) -> None:
+        self.standing.give_back()
         self.tables.nodes.set(
             row.name,
             cpu=row.cpu,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cranectld.shell.promising import Move, Moves
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -26,14 +28,19 @@ class Verdict(NamedTuple):
     ahead: int
     planned_start: int
     pass_time: int
+    move: Move | None = None
+    """The promise to it that could not be kept."""
 
 
 class Verdicts:
     """The verdict columns of one plan, found by job id in O(log n); immutable once made."""
 
-    def __init__(self, plan: Plan | None, dims: Dimensions, pass_time: int) -> None:
+    def __init__(
+        self, plan: Plan | None, dims: Dimensions, pass_time: int, moves: Moves | None = None
+    ) -> None:
         """`plan` None: before the first pass; `pass_time` in ns."""
         self._plan = plan
+        self._moves = moves
         self._short = tuple(dims.name(i) for i in range(len(dims)))
         self._time = pass_time
         self._order: NDArray[np.int64] | None = None
@@ -59,4 +66,5 @@ class Verdicts:
             ahead=int(plan.ahead[row]),
             planned_start=planned * 1_000_000_000 if planned >= 0 else 0,
             pass_time=self._time,
+            move=self._moves.find(job_id) if self._moves is not None else None,
         )

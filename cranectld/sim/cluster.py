@@ -34,7 +34,7 @@ def drawn_cluster(rng: random.Random, nodes: int) -> ClusterConfig:
         min_job_age=rng.choice((5, 60, 600)),
     )
     scheduler = SchedulerConfig(
-        policy=rng.choice(("easy", "easy", "fifo")),
+        policy=rng.choice(("easy", "conservative", "fifo")),
         weight_age=rng.choice((0, 1000)),
         weight_partition=rng.choice((0, 10)),
     )

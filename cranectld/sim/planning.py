@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from crane import features
 from crane.jobspec import Component
 from crane.session import NodeShare
-from cranectld.core.commands import CommitPlan, PlannedStart, Rejected
+from cranectld.core.commands import CommitPlan, PlannedStart
 from cranectld.core.due import next_begin
 from cranectld.core.eligibility import startable
 from cranectld.core.events import Logged
@@ -23,6 +23,7 @@ from cranectld.sim.clock import MS, Timer, seconds
 if TYPE_CHECKING:
     from cranectld.shell.tables import PlannerTables
     from cranectld.sim.controller import SimulatedController
+    from sched_core.plan import Plan
 
 REFRESH = seconds(30)
 MAX_STARTS = 2_000
@@ -78,13 +79,15 @@ class _Passes:
         if starts:
             self._later(self._commit, starts)
         else:
+            self.decided(0)
             self._rest()
 
     def _commit(self, starts: tuple[PlannedStart, ...]) -> None:
         self.controller.submit(CommitPlan(starts), self._committed)
 
     def _committed(self, answer: object) -> None:
-        assert not isinstance(answer, Rejected), answer
+        assert isinstance(answer, int), answer
+        self.decided(answer)
         self._later(self._pass)
 
     def _rest(self) -> None:
@@ -104,15 +107,20 @@ class _Passes:
         """The starts of one pass."""
         raise NotImplementedError
 
+    def decided(self, taken: int) -> None:
+        """So many of the starts of the last pass were taken."""
+        raise NotImplementedError
+
 
 class RealPlanner(_Passes):
     """The fold, the tables and `sched_core.plan`, as the planner's thread runs them."""
 
     def __init__(self, controller: SimulatedController) -> None:
         super().__init__(controller)
-        from cranectld.shell.tables import PlannerTables  # noqa: PLC0415 - numba
+        from cranectld.shell.passes import Passes  # noqa: PLC0415 - numba
 
-        self._tables = PlannerTables()
+        self._passes = Passes()
+        self._plan: Plan | None = None
         self._cache = RequestCache()
         self._inbox: list[list[Delta]] = []
 
@@ -130,23 +138,24 @@ class RealPlanner(_Passes):
         """With everything handed over folded in."""
         now = self.controller.now
         for changes in self._inbox:
-            self._tables.apply(changes, now)
+            self._passes.fold(changes, now)
         self._inbox.clear()
-        self._tables.open_due(now)
-        return self._tables
+        self._passes.tables.open_due(now)
+        return self._passes.tables
 
     def propose(self) -> tuple[PlannedStart, ...]:
         """One pass."""
         from cranectld.shell.proposals import proposals  # noqa: PLC0415 - numba
-        from sched_core.plan import Policy, PolicyKind, plan  # noqa: PLC0415 - numba
 
         tables = self.tables()
-        part = tables.tables
-        kind = PolicyKind.FIFO if tables.policy.policy == "fifo" else PolicyKind.EASY
-        policy = Policy(kind=kind, depth=tables.policy.depth, max_starts=MAX_STARTS)
-        now = self.controller.now // seconds(1)
-        found = plan(part.nodes, part.shapes, part.jobs, part.running, policy, now)
-        return proposals(found, part) if found.starts else ()
+        self._passes.use(tables.policy)
+        self._plan = self._passes.make(self.controller.now)
+        return proposals(self._plan, tables.tables)
+
+    def decided(self, taken: int) -> None:
+        """So many of the starts of the last pass were taken."""
+        assert self._plan is not None
+        self._passes.decided(self._plan, taken)
 
 
 class NaivePlanner(_Passes):
@@ -179,6 +188,9 @@ class NaivePlanner(_Passes):
                     break
                 out.append(start)
         return tuple(out)
+
+    def decided(self, taken: int) -> None:
+        """It keeps nothing."""
 
 
 class _Room:

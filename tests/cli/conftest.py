@@ -229,12 +229,17 @@ def _cluster() -> dict[str, Answer]:
             spec={"components": [{}], "work_dir": "/home/ada"},
         ),
     ]  # fmt: skip
+    moved = pb.ExplainJobReply(
+        job=jobs[3], reason=1, nodes_matching=4, nodes_usable=4, nodes_wanted=1, jobs_ahead=1,
+        planned_start=NOW + 900 * second, pass_time=NOW, promised_start=NOW + 600 * second,
+        moved_cause="a job that goes before it came, or was changed",
+    )  # fmt: skip
     answers: dict[str, Answer] = {
         "ListJobs": pb.ListJobsReply(jobs=jobs, seq=7, now=NOW),
         "ListNodes": pb.ListNodesReply(nodes=nodes, seq=7, now=NOW),
         "ListPartitions": pb.ListPartitionsReply(partitions=partitions),
         "ListHistory": pb.ListHistoryReply(jobs=past, seq=7),
-        "ExplainJob": pb.ExplainJobReply(
+        "ExplainJob": lambda request: moved if request.job_id == 107 else pb.ExplainJobReply(
             job=jobs[1], reason=2, nodes_matching=4, nodes_usable=3, nodes_fitting_now=0,
             nodes_wanted=1, short_of="cpu", jobs_ahead=2, planned_start=NOW + 600 * second,
             pass_time=NOW, text="every node that could run it is busy",

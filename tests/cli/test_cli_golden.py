@@ -28,6 +28,7 @@ CASES = [
     ("cacct_parsable2", "cacct -n -P -j 90 --format=JobIdRaw,State"),
     ("cwhy", "cwhy 102"),
     ("cwhy_sooner", "cwhy --sooner 102"),
+    ("cwhy_moved", "cwhy 107"),
     ("cwhy_json", "cwhy --json 102"),
     ("show_job", "ccontrol show job 101"),
     ("show_jobs_oneliner", "ccontrol -o show job"),

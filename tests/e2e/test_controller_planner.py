@@ -7,14 +7,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from crane.v1 import control_pb2
 from cranectld.core.identity import Principal
 from cranectld.shell import planner as shell_planner
-from cranectld.shell.planner import KERNELS, Planner
+from cranectld.shell.kernels import GROUP
+from cranectld.shell.planner import Planner
 from sched_core import cachedir
 from sched_core.warmup import warmup
 
 pytestmark = pytest.mark.timeout(600)
 
+ROOT = Principal(0, 0, "root", admin=True)
 ALICE = Principal(1001, 1001, "alice")
 POISON = object()
 """No delta: folding it fails."""
@@ -23,7 +26,8 @@ POISON = object()
 @pytest.fixture(scope="module")
 def kernels():
     """Where they are kept, all compiled."""
-    warmup(group=KERNELS)
+    for group in (GROUP, "conservative"):
+        warmup(group=group)
     return str(cachedir.default_root())
 
 
@@ -46,12 +50,30 @@ async def launched(kit, daemon, peer):
     return message.orders[0].launch.key.job_id
 
 
-async def failures(kit, planner, count):
+async def submitted(kit, daemon, caller=ALICE, cpus=1000, **spec):
+    """Submit a job for one of the nodes with an agent."""
+    request = kit.jobs("a", **spec)
+    request.specs[0].components[0].cpus_per_task = cpus
+    await daemon.control.call("SubmitJobs", caller, request.SerializeToString())
+
+
+async def explained(daemon, job):
+    request = control_pb2.ExplainJobRequest(job_id=job, task=-1)
+    body = await daemon.control.call("ExplainJob", ROOT, request.SerializeToString())
+    return control_pb2.ExplainJobReply.FromString(body)
+
+
+async def passed(kit, planner, condition):
+    """Wait for a condition on what passes have found."""
     loop = asyncio.get_running_loop()
     end = loop.time() + kit.deadline
-    while planner.figures["planner_failures"] < count:
+    while not condition():
         assert loop.time() < end
         await asyncio.sleep(0.01)
+
+
+async def failures(kit, planner, count):
+    await passed(kit, planner, lambda: planner.figures["planner_failures"] >= count)
 
 
 def test_a_planner_that_fails_once_begins_anew_and_misses_nothing(site, kit, kernels):
@@ -91,5 +113,48 @@ def test_failures_that_are_far_apart_stop_nothing(site, kit, kernels, monkeypatc
                 await failures(kit, planner, count)
                 assert await launched(kit, daemon, peer) == count
             assert not daemon.loop.failure.done()
+
+    asyncio.run(run())
+
+
+def test_a_controller_may_be_told_to_promise_every_job_a_start(site, kit, kernels):
+    site.write('[scheduler]\npolicy = "conservative"\n')
+
+    async def run():
+        async with planning(site, kit, kernels) as (daemon, planner, peer):
+            assert await launched(kit, daemon, peer) == 1
+            # given all nodes are full, when jobs come, then each has a promise behind the other
+            for _ in range(3):
+                await submitted(kit, daemon, cpus=4000)
+            await passed(kit, planner, lambda: planner.planned_start(4))
+            starts = [planner.planned_start(job) for job in (2, 3, 4)]
+            assert starts == sorted(starts)
+            assert starts[2] - starts[1] == starts[1] - starts[0] == 60 * 10**9
+            # when one comes that goes before them, then they say what became of the promise
+            await submitted(kit, daemon, caller=ROOT, cpus=4000, nice=-10)
+            await passed(kit, planner, lambda: planner.verdict(2).move)
+            reply = await explained(daemon, 2)
+            assert reply.promised_start == starts[0]
+            assert reply.planned_start > starts[0]
+            assert "before" in reply.moved_cause
+
+    asyncio.run(run())
+
+
+def test_another_policy_is_taken_up_while_the_controller_runs(site, kit, kernels):
+    async def run():
+        async with planning(site, kit, kernels) as (daemon, planner, peer):
+            assert await launched(kit, daemon, peer) == 1
+            for _ in range(2):
+                await submitted(kit, daemon, cpus=4000)
+            await passed(kit, planner, lambda: planner.verdict(3))
+            assert planner.planned_start(2) == planner.planned_start(3)  # none is ahead: a guess
+            site.write('[scheduler]\npolicy = "conservative"\n')
+            await daemon.control.call(
+                "Reconfigure", ROOT, control_pb2.ReconfigureRequest().SerializeToString()
+            )
+            await passed(
+                kit, planner, lambda: planner.planned_start(3) > planner.planned_start(2) > 0
+            )
 
     asyncio.run(run())

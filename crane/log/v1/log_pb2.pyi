@@ -1064,6 +1064,8 @@ class SchedulerConfig(google.protobuf.message.Message):
     RESOLUTION_FIELD_NUMBER: builtins.int
     WEIGHT_AGE_FIELD_NUMBER: builtins.int
     WEIGHT_PARTITION_FIELD_NUMBER: builtins.int
+    ESTIMATE_STEPS_FIELD_NUMBER: builtins.int
+    VISITS_FIELD_NUMBER: builtins.int
     policy: builtins.str
     depth: builtins.int
     window: builtins.int
@@ -1073,6 +1075,8 @@ class SchedulerConfig(google.protobuf.message.Message):
     weight_age: builtins.int
     """points per day"""
     weight_partition: builtins.int
+    estimate_steps: builtins.int
+    visits: builtins.int
     def __init__(
         self,
         *,
@@ -1082,8 +1086,15 @@ class SchedulerConfig(google.protobuf.message.Message):
         resolution: builtins.int = ...,
         weight_age: builtins.int = ...,
         weight_partition: builtins.int = ...,
+        estimate_steps: builtins.int | None = ...,
+        visits: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["depth", b"depth", "policy", b"policy", "resolution", b"resolution", "weight_age", b"weight_age", "weight_partition", b"weight_partition", "window", b"window"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_estimate_steps", b"_estimate_steps", "_visits", b"_visits", "estimate_steps", b"estimate_steps", "visits", b"visits"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_estimate_steps", b"_estimate_steps", "_visits", b"_visits", "depth", b"depth", "estimate_steps", b"estimate_steps", "policy", b"policy", "resolution", b"resolution", "visits", b"visits", "weight_age", b"weight_age", "weight_partition", b"weight_partition", "window", b"window"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_estimate_steps", b"_estimate_steps"]) -> typing.Literal["estimate_steps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_visits", b"_visits"]) -> typing.Literal["visits"] | None: ...
 
 global___SchedulerConfig = SchedulerConfig
 

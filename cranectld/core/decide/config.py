@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crane.config.model import ClusterConfig, NodeConfig, PartitionConfig
+from crane.config.model import POLICIES, ClusterConfig, NodeConfig, PartitionConfig
 from crane.hostlist import compress
 from crane.record import replace
 from crane.states import ENDED
@@ -68,6 +68,8 @@ def _check(config: ClusterConfig) -> None:
         raise _bad(f"partitions {defaults[0]} and {defaults[1]} are both the default")
     if config.timeouts.lost_contact not in {"keep", "kill"}:
         raise _bad(f"lost_contact is {config.timeouts.lost_contact!r}", "keep or kill")
+    if config.scheduler.policy not in POLICIES:
+        raise _bad(f"policy is {config.scheduler.policy!r}", f"one of {', '.join(POLICIES)}")
 
 
 def _repeated(names: Iterable[str]) -> str:
