@@ -9,12 +9,15 @@ promised node they touch they end by then, equality allowed, or take no more tha
 beside the promise. With one partition this is the textbook's single reservation. With several,
 every partition has its head, in queue order; promises never share a node, and a head that finds
 none without one waits without a promise, as does its partition. A record that no usable node could
-host, or that is over a limit, blocks nobody. What fails once for a shape fails for all later jobs of it that run as long.
+host, that is over a limit, or that wants more licences than there are, blocks nobody. One that
+waits for licences is a head like any other, and theirs are promised to it beside its nodes. What
+fails once for a shape fails for all later jobs of it that run as long.
 """
 
 from __future__ import annotations
 
 from sched_core.jit import entry, inlined
+from sched_core.licencecheck import first_lack, licensed, take_licences
 from sched_core.limitcheck import charge, over_limit
 from sched_core.passover import pass_over
 from sched_core.placing import try_start
@@ -25,6 +28,7 @@ from sched_core.views import (
     DEPTH,
     EXAMINED,
     FAIL_FROM,
+    FAR,
     FITTING_NODES,
     J_COUNT,
     J_DURATION,
@@ -94,14 +98,18 @@ def start_tasks(
                 records[V_CODE, i] = LIMIT
                 records[V_SHORT, i] = over - 1
                 return True
-        end = now + duration
-        if shapes[FAIL_FROM, shape] <= duration or not try_start(
-            cluster, req, timeline, queue, scratch, shape, row, now, end, fifo
-        ):
+        if shapes[FAIL_FROM, shape] <= duration:
+            return False
+        end, lack = now + duration, FAR
+        if licensed(queue, shape):
+            lack = first_lack(queue, shape, now, end)
+        if not try_start(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo, lack):
             return False
         records[V_PLACED, i] += 1
         if limit >= 0:
             charge(queue, shape, limit)
+        if licensed(queue, shape):
+            take_licences(queue, shape, now, end, 1)
     records[V_CODE, i] = STARTED
     return True
 
@@ -146,7 +154,7 @@ def run_pass(
         records[V_PLACED, i] = 0
         counters[EXAMINED] += 1
         if not start_tasks(cluster, req, timeline, queue, scratch, i, now, fifo != 0):
-            if may_lead(req, scratch, shape):
+            if may_lead(req, queue, scratch, shape, now):
                 break
             wait(req, queue, scratch, i, 0)
         if records[V_CODE, i] != STARTED:

@@ -35,6 +35,7 @@ class VerdictCode(IntEnum):
     PARTITION_NODE_LIMIT = 25
     RESERVATION = 26
     LICENSES = 27
+    """Fewer licences are free than it asks for; a pass says it too, of the first in turn as well."""
     LIMIT = 28
     """A limit of its user, account or QoS."""
     REQUEUE_HOLD = 29

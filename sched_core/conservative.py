@@ -20,6 +20,8 @@ from sched_core.filling import try_now
 from sched_core.fit import choose
 from sched_core.holes import candidates, earliest_hole
 from sched_core.jit import entry, inlined, kernel
+from sched_core.licence_holes import licensed_hole
+from sched_core.licencecheck import licensed, take_licences
 from sched_core.outcome import explain, is_open, is_over, start_gang
 from sched_core.profile import build
 from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own
@@ -27,6 +29,7 @@ from sched_core.report import LATEST
 from sched_core.verdict import (
     ARRAY_LIMIT,
     BEGIN_TIME,
+    LICENSES,
     NOT_REACHED,
     PRIORITY,
     RESOURCES,
@@ -100,6 +103,7 @@ def keep_promises(
 def best_hole(
     cluster: Cluster,
     req: Requests,
+    queue: Queue,
     scratch: Scratch,
     profile: Profile,
     windows: Windows,
@@ -121,18 +125,15 @@ def best_hole(
         bound = limit if best == FAR else best - (turn < count)
         if turn == count and best == FAR:
             break
-        when = earliest_hole(
-            cluster,
-            req,
-            scratch,
-            profile,
-            windows,
-            slot + option,
-            shape,
-            parts[shape, option],
-            duration,
-            bound,
-        )
+        part, mine = parts[shape, option], slot + option
+        if licensed(queue, shape):
+            when = licensed_hole(
+                cluster, req, queue, scratch, profile, windows, mine, shape, part, duration, bound
+            )
+        else:
+            when = earliest_hole(
+                cluster, req, scratch, profile, windows, mine, shape, part, duration, bound
+            )
         if when < best:
             best = when
             profile.state[OPTION] = option
@@ -166,7 +167,7 @@ def step(
     now = state[NOW]
     limit = max(records[R_START, i] - 1, now) if mine else state[HORIZON]
     slot = records[R_SLOT, i]
-    when = best_hole(cluster, req, scratch, profile, windows, slot, shape, duration, limit)
+    when = best_hole(cluster, req, queue, scratch, profile, windows, slot, shape, duration, limit)
     if when == FAR:
         return FAR
     most = shapes[HIGH, shape]
@@ -191,6 +192,8 @@ def step(
         return int(now)
     end = when + duration
     occupy(cluster, req, profile, held.rows, held.amount, at, shape, size, when, end)
+    if licensed(queue, shape):
+        take_licences(queue, shape, when, end, 1)
     records[R_START, i] = when
     records[R_PART, i] = part
     records[R_FIRST, i] = at
@@ -259,7 +262,9 @@ def consider(
         if records[R_START, i] < FAR:
             queue.planned[i] = records[R_START, i]
         elif when == FAR and (
-            queue.records[V_CODE, i] == RESOURCES or queue.records[V_CODE, i] == PRIORITY
+            queue.records[V_CODE, i] == RESOURCES
+            or queue.records[V_CODE, i] == PRIORITY
+            or queue.records[V_CODE, i] == LICENSES
         ):
             queue.planned[i] = LATEST
         return

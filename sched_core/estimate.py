@@ -42,6 +42,7 @@ from sched_core.views import (
     SWEEP,
     WAITERS,
     Cluster,
+    Queue,
     Requests,
     Scratch,
     Timeline,
@@ -241,7 +242,13 @@ def estimate_together(
 
 
 def estimate(
-    cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, now: int, budget: int
+    cluster: Cluster,
+    req: Requests,
+    timeline: Timeline,
+    queue: Queue,
+    scratch: Scratch,
+    now: int,
+    budget: int,
 ) -> None:
     """Fill EARLIEST of the waiting shapes: when each could start after this pass if it were alone.
 
@@ -255,5 +262,5 @@ def estimate(
     for shape in req.missing[:alone].tolist():
         if counters[STEPS] >= budget:
             break
-        when = search(cluster, req, timeline, scratch, shape, 0, 0, now)
+        when = search(cluster, req, timeline, queue, scratch, shape, 0, 0, 0, now)
         req.shapes[EARLIEST, shape] = when

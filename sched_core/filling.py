@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sched_core.fit import choose, hosts, set_marks
 from sched_core.jit import inlined
+from sched_core.licencecheck import first_lack, licensed
 from sched_core.outcome import explain, is_over, start_gang
 from sched_core.promises import have_room
 from sched_core.verdict import NOT_REACHED, STARTED
@@ -12,6 +13,7 @@ from sched_core.views import (
     CAND_TASKS,
     CURSOR,
     FAIL_FROM,
+    FAR,
     FREE,
     HIGH,
     J_COUNT,
@@ -121,13 +123,15 @@ def try_now(
     counters = scratch.counters
     row = queue.order[i]
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
+    now = profile.state[NOW]
     while queue.records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
         if is_over(queue, i):
             return
         size = 0
+        lacks = licensed(queue, shape) and first_lack(queue, shape, now, now + duration) < FAR
         for option in range(parts.shape[1]):
             part = parts[shape, option]
-            if part < 0 or size > 0 or shapes[FAIL_FROM, shape] <= duration:
+            if part < 0 or size > 0 or lacks or shapes[FAIL_FROM, shape] <= duration:
                 break
             found = gather_now(cluster, req, scratch, profile, shape, part, duration)
             size = choose(cluster, req, scratch, shape, found, shapes[HIGH, shape])
@@ -142,7 +146,8 @@ def try_now(
                 return
             start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size)
         if size == 0:
-            shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], duration)
+            if not lacks:
+                shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], duration)
             explain(req, queue, scratch, i)
             return
     queue.records[V_CODE, i] = STARTED

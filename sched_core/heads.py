@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sched_core.fit import in_partition
 from sched_core.jit import entry, inlined
+from sched_core.licence_heads import sweep_until, with_licences
+from sched_core.licencecheck import take_licences
 from sched_core.names import CPU
 from sched_core.timeline import earliest, promise, sort_starts
 from sched_core.views import (
@@ -22,8 +24,10 @@ from sched_core.views import (
     HEAD_TIME,
     HEADS,
     HOLD_START,
+    J_DURATION,
     J_SHAPE,
     LEAST_CPU,
+    LICENCE_ANY,
     NO_HEAD,
     NODES,
     ORDER,
@@ -82,8 +86,10 @@ def search(
     cluster: Cluster,
     req: Requests,
     timeline: Timeline,
+    queue: Queue,
     scratch: Scratch,
     shape: int,
+    duration: int,
     only_open: int,
     skip_held: int,
     now: int,
@@ -92,7 +98,8 @@ def search(
 
     `only_open`: in those where nobody waits; `skip_held`: on nodes that are promised to nobody.
     FOUND says it of each partition asked, `counters[BEST]` in which it is earliest; with `skip_held`
-    the sweep is left as it is there and then. Placed rows must be sorted.
+    the sweep is left as it is there and then. Placed rows must be sorted. Its licences are there as
+    well, for its `duration` (s; 0: they are not looked at).
     O(partitions x (nodes + releases) x R).
     """
     parts = req.parts
@@ -105,6 +112,8 @@ def search(
         if option == parts.shape[1] and (skip_held == 0 or last == best_part):
             continue
         when = earliest(cluster, req, timeline, scratch, shape, part, skip_held != 0, now)
+        if duration > 0:
+            when = with_licences(queue, shape, duration, when, now)
         options[FOUND, part] = when
         last = part
         if when < best:
@@ -184,9 +193,15 @@ def lead(
     fifo: bool,
 ) -> None:
     """Record `i` has its turn and does not fit: make it the head of its partitions, if it can be."""
-    shape = int(queue.jobs[J_SHAPE, queue.order[i]])
+    row = queue.order[i]
+    shape, duration = int(queue.jobs[J_SHAPE, row]), int(queue.jobs[J_DURATION, row])
     sort_starts(timeline, int(scratch.counters[ROWS]))
-    when = search(cluster, req, timeline, scratch, shape, 1, int(not fifo), now)
+    held = int(not fifo)
+    when = search(cluster, req, timeline, queue, scratch, shape, duration, 1, held, now)
     if when == FAR and not fifo:  # it may be in the way of a head that it can run at all
-        search(cluster, req, timeline, scratch, shape, 1, 0, now)
+        search(cluster, req, timeline, queue, scratch, shape, 0, 1, 0, now)
+    elif not fifo and queue.licence_need[shape, LICENCE_ANY]:
+        part = int(scratch.counters[BEST])
+        sweep_until(cluster, req, timeline, scratch, shape, part, now, when)
+        take_licences(queue, shape, when, when + duration, 1)
     install(cluster, req, queue, scratch, i, when, int(fifo))

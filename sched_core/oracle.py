@@ -12,6 +12,7 @@ from itertools import product
 
 from sched_core.codes import VerdictCode
 from sched_core.names import GresAmount
+from sched_core.oracle_licences import Licences
 from sched_core.oracle_limits import Limit, charge, exceeded
 from sched_core.request import Request
 
@@ -223,8 +224,10 @@ class Pass:
         now: int,
         fifo: bool,
         limits: dict[str, Limit] | None = None,
+        licences: Licences | None = None,
     ) -> None:
         self.limits = limits or {}
+        self.licences = licences or Licences()
         self.nodes = nodes
         self.held = sorted(held, key=lambda h: (h.end, nodes[h.node].number))
         self.placed: list[Held] = []
@@ -267,6 +270,8 @@ class Pass:
     def start(self, job: Job) -> bool:
         """Place one task of a record in the first partition where it fits."""
         request, end = job.request, self.now + job.duration
+        if self.licences.lacks(request.licences, self.now, end):
+            return False
         for partition in request.partitions:
             if self.fifo and self.state.get(partition):
                 continue
@@ -285,6 +290,7 @@ class Pass:
                 rows.append((name, tasks if request.ntasks else request.tasks_each, amounts))
                 assert all(amount >= 0 for key, amount in node.free.items() if amounts.get(key))
             self.out.starts.append(Start(job.job_id, partition, rows))
+            self.licences.book(request.licences, self.now, end)
             return True
         return False
 
@@ -296,9 +302,12 @@ class Pass:
         return plain(settle(need(request, tasks), offers, capacity))
 
     def earliest(
-        self, request: Request, partition: str, skip_promised: bool
+        self, request: Request, partition: str, skip_promised: bool, duration: int = 1
     ) -> tuple[int, list[str], dict[str, Amounts]]:
-        """First instant at which a gang fits if nothing else starts; nodes as they become able."""
+        """First instant at which a gang fits if nothing else starts; nodes as they become able.
+
+        Its licences have to be free for all its duration.
+        """
         free = {name: dict(node.free) for name, node in self.nodes.items()}
         able = [
             name
@@ -318,14 +327,16 @@ class Pass:
         look(self.order)
         soon = self.now + 1
         events = [(max(h.end, soon), h) for h in self.held] + [(h.end, h) for h in self.placed]
-        instants = [self.now, *sorted({when for when, _ in events})]
+        changes = {when for when, _ in events} | self.licences.instants()
+        instants = [self.now, *sorted(t for t in changes if t > self.now)]
         for instant in instants:
             for when, held in events:
                 if when == instant:
                     for key, amount in held.amounts.items():
                         free[held.node][key] = free[held.node].get(key, 0) + amount
                     look([held.node])
-            if self.gang_at(request, ready, free, request.nodes_high) is not None:
+            lacks = self.licences.lacks(request.licences, instant, instant + duration)
+            if not lacks and self.gang_at(request, ready, free, request.nodes_high) is not None:
                 return instant, ready, free
         return NEVER, ready, free
 
@@ -340,12 +351,12 @@ class Pass:
         return choose(request, fits, most)
 
     def soonest(
-        self, request: Request, skip_promised: bool, partitions: Iterable[str]
+        self, request: Request, skip_promised: bool, partitions: Iterable[str], duration: int = 1
     ) -> tuple[int, str]:
         """Earliest start over some partitions, and the first partition that has it."""
         best = (NEVER, "")
         for partition in partitions:
-            when = self.earliest(request, partition, skip_promised)[0]
+            when = self.earliest(request, partition, skip_promised, duration)[0]
             if when < best[0]:
                 best = (when, partition)
         return best
@@ -372,7 +383,8 @@ class Pass:
     def promise(self, job: Job, when: int, partition: str) -> None:
         """EASY: hold nodes for the head at its shadow time."""
         request = job.request
-        _, ready, free = self.earliest(request, partition, True)
+        _, ready, free = self.earliest(request, partition, True, job.duration)
+        self.licences.book(request.licences, when, when + job.duration)
         most = request.nodes_high if request.ntasks else request.nodes_low
         gang = self.gang_at(request, ready, free, most)
         assert gang is not None
@@ -401,7 +413,7 @@ class Pass:
             if not self.state.get(p) and self.earliest(request, p, False)[0] < NEVER
         ]
         first = bool(vacant) or not any(self.state.get(p) for p in request.partitions)
-        when, partition = self.soonest(request, not self.fifo, vacant)
+        when, partition = self.soonest(request, not self.fifo, vacant, job.duration)
         if vacant and self.fifo:
             for name in vacant:
                 self.state[name] = 2
@@ -415,6 +427,10 @@ class Pass:
             out.planned[job.job_id] = when
         leads = when < NEVER or (first and not fits)
         out.code[job.job_id] = VerdictCode.RESOURCES if leads else VerdictCode.PRIORITY
+        lacking = self.licences.short(request.licences, self.now)
+        if lacking:
+            out.code[job.job_id] = VerdictCode.LICENSES
+            out.over[job.job_id] = set(lacking)
 
     def demand(self, request: Request) -> Amounts:
         """What a start counts against limits: the request, at the fewest nodes."""

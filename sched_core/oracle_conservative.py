@@ -25,6 +25,7 @@ from sched_core.oracle import (
     tasks_fit,
     within,
 )
+from sched_core.oracle_licences import Licences
 from sched_core.oracle_limits import Limit, charge, exceeded
 from sched_core.request import Request
 
@@ -70,8 +71,11 @@ class Conservative:
         bounds: Bounds,
         last: Last | None,
         limits: dict[str, Limit] | None = None,
+        licences: Licences | None = None,
     ) -> None:
         self.limits = limits or {}
+        self.licences = licences or Licences()
+        self.over_by: dict[int, list[str]] = {}
         self.nodes = nodes
         self.now = now
         self.bounds = bounds
@@ -124,7 +128,8 @@ class Conservative:
     def instants(self) -> Iterable[int]:
         """Instants at which something may start: now, and where something ends, rounded up."""
         step = self.bounds.resolution
-        ends = {-(-end // step) * step for _, _, end, _ in self.booked}
+        ends = {end for _, _, end, _ in self.booked} | self.licences.instants()
+        ends = {-(-end // step) * step for end in ends}
         horizon = self.now + self.bounds.window
         return [self.now, *sorted(t for t in ends if self.now < t <= horizon)]
 
@@ -133,8 +138,10 @@ class Conservative:
         for start in self.instants():
             if latest is not None and start > latest:
                 break
+            end = start + job.duration
+            if self.licences.lacks(job.request.licences, start, end):
+                continue
             for partition in job.request.partitions:
-                end = start + job.duration
                 gang = self.gang(job.request, partition, start, end)
                 if gang is not None:
                     rows = [self.row(job.request, name, t, start, end) for name, t in gang]
@@ -160,6 +167,8 @@ class Conservative:
                 self.booked.append(booking)
             else:
                 self.booked.remove(booking)
+        change = self.licences.book if sign > 0 else self.licences.cancel
+        change(job.request.licences, promise.start, promise.start + job.duration)
 
     def keep(self, job: Job, promise: Promise, cause: MoveCause) -> None:
         """Book a promise of the last pass if it can be kept."""
@@ -173,6 +182,9 @@ class Conservative:
                 offers = self.offers(name, promise.start, end)
                 if not all(within(amounts, offer) for offer in offers):
                     why = cause
+        lacks = self.licences.lacks(job.request.licences, promise.start, end)
+        if why == MoveCause.KEPT and lacks:
+            why = cause
         if why == MoveCause.KEPT:
             self.book(job, promise)
             self.promises[job.job_id] = promise
@@ -281,6 +293,10 @@ class Conservative:
         first = not self.waiting.issuperset(job.request.partitions)
         self.waiting.update(job.request.partitions)
         self.code[job.job_id] = VerdictCode.RESOURCES if first else VerdictCode.PRIORITY
+        lacking = self.licences.short(job.request.licences, self.now)
+        if lacking:
+            self.code[job.job_id] = VerdictCode.LICENSES
+            self.over_by[job.job_id] = lacking
 
     def result(self, freed: bool = True) -> Last:
         """What the next pass is to know."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sched_core.jit import kernel
+from sched_core.licencecheck import licensed, short_of, take_licences
 from sched_core.limitcheck import charge, over_limit
 from sched_core.promises import occupy
-from sched_core.verdict import LIMIT, PRIORITY, RESOURCES
+from sched_core.verdict import LICENSES, LIMIT, PRIORITY, RESOURCES
 from sched_core.views import (
     CODE,
     FAIL_FROM,
@@ -102,11 +103,15 @@ def start_gang(
     queue.records[V_PLACED, i] += 1
     if queue.jobs[J_LIMIT, row] >= 0:
         charge(queue, shape, queue.jobs[J_LIMIT, row])
+    if licensed(queue, shape):
+        take_licences(queue, shape, now, end, 1)
 
 
 @kernel
 def explain(req: Requests, queue: Queue, scratch: Scratch, i: int) -> None:
-    """Write the code of a record that waits: the first one of a partition waits for resources."""
+    """Write the code of a record that waits: for licences, if it lacks some now; else the first one
+    of a partition waits for resources.
+    """
     shapes = req.shapes
     parts = req.parts
     options = scratch.options
@@ -125,3 +130,7 @@ def explain(req: Requests, queue: Queue, scratch: Scratch, i: int) -> None:
             first |= options[STATE, part] == 0
             options[STATE, part] = 1
     queue.records[V_CODE, i] = RESOURCES if first else PRIORITY
+    lacking = short_of(queue, shape) if licensed(queue, shape) else -1
+    if lacking >= 0:
+        queue.records[V_CODE, i] = LICENSES
+        queue.records[V_SHORT, i] = lacking

@@ -67,8 +67,9 @@ def pass_over(
         shape = jobs[J_SHAPE, row]
         code = 0 if jobs[J_PLAIN, row] else gate_of(queue, row, now)
         gated = code != 0
-        if code == BEGIN_TIME:
-            queue.planned[i] = jobs[J_BEGIN, row]
+        if gated:
+            queue.planned[i] = jobs[J_BEGIN, row] if code == BEGIN_TIME else -1
+            records[V_SHORT, i] = -1
         if not gated:
             if examined >= depth:
                 code = NOT_REACHED

@@ -7,6 +7,7 @@ from sched_core.jit import inlined, kernel
 from sched_core.views import (
     AMOUNT,
     FAIL_FROM,
+    FAR,
     FREE,
     HEAD_TIME,
     HEADS,
@@ -148,14 +149,18 @@ def start_gang(
     now: int,
     end: int,
     fifo: bool,
+    lack: int,
 ) -> bool:
     """Start one gang in the first of its partitions where it fits, if there is one.
 
-    If not, FAIL_FROM says what fails with it. O(partitions x nodes x R + heads).
+    `lack`: when its licences are short, FAR: never; then it does not start. If it does not, FAIL_FROM
+    says what fails with it. O(partitions x nodes x R + heads).
     """
     parts = req.parts
     most = req.shapes[HIGH, shape]
-    for heed in range(1, -1, -1):  # then as if no promise and no blocked head stood in its way
+    for heed in range(
+        int(lack == FAR), -1, -1
+    ):  # then as if no promise and no blocked head stood in its way
         for option in range(parts.shape[1]):
             part = parts[shape, option]
             if part < 0 or (heed == 1 and fifo and scratch.options[STATE, part] > 0):
@@ -165,6 +170,9 @@ def start_gang(
             if size > 0 and heed == 1:
                 commit(cluster, req, timeline, queue, scratch, shape, part, row, size, now, end)
                 return True
+            if size > 0 and lack < FAR:
+                req.shapes[FAIL_FROM, shape] = min(req.shapes[FAIL_FROM, shape], lack - now + 1)
+                return False
             if size > 0:
                 remember(req, scratch, shape, now, end)
                 return False
@@ -184,13 +192,14 @@ def try_start(
     now: int,
     end: int,
     fifo: bool,
+    lack: int,
 ) -> bool:
     """As `start_gang`; the usual job, of one task and for no node in particular, without a call."""
     shapes = req.shapes
-    if shapes[SIMPLE, shape] and shapes[PLAIN, shape] and end > now:
+    if lack == FAR and shapes[SIMPLE, shape] and shapes[PLAIN, shape] and end > now:
         fifo_blocked = fifo and scratch.options[STATE, req.parts[shape, 0]] > 0
         node = -1 if fifo_blocked else first_fit(cluster, req, scratch, shape, end)
         if node >= 0 and end <= cluster.nodes[HOLD_START, node]:
             commit_simple(cluster, req, timeline, queue, scratch, shape, row, node, end)
             return True
-    return start_gang(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo)
+    return start_gang(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo, lack)

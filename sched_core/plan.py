@@ -17,6 +17,7 @@ from sched_core import jit, views
 from sched_core.backfill import run_pass
 from sched_core.columns import BITS, Ints
 from sched_core.heads import lead
+from sched_core.licence_views import licence_columns
 from sched_core.memory import Memory
 from sched_core.report import LATEST, finish
 from sched_core.survey import refresh
@@ -101,7 +102,7 @@ class Plan:
     """[m] VerdictCode."""
     short: NDArray[np.int32]
     """[m] dimension that is short on most nodes (LIMIT: that the limit is on; -1: on the number of
-    jobs); -1: none or not the reason."""
+    jobs. LICENSES: number of the licence); -1: none or not the reason."""
     matching: NDArray[np.int32]
     """[m] nodes that could host a part of it when empty, whatever their state."""
     usable: NDArray[np.int32]
@@ -217,7 +218,9 @@ def plan(
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
     records = np.empty((views.RECORD_COLUMNS, len(order)), np.int32)
     planned = np.empty(len(order), np.int64)
-    queue = views.Queue(order, jobs.columns, records, planned, start_rows, *limits)
+    promising = int(policy.kind >= PolicyKind.CONSERVATIVE)
+    licences = licence_columns(shapes, jobs, order, now, promising)
+    queue = views.Queue(order, jobs.columns, records, planned, start_rows, *limits, *licences)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
     scratch.counters[views.LEAST_CPU] = least_cpu

@@ -6,6 +6,7 @@ from sched_core.codes import MoveCause
 from sched_core.columns import Matrix
 from sched_core.fit import fill_amount, has_features, in_partition, set_marks
 from sched_core.jit import inlined, kernel
+from sched_core.licencecheck import first_lack, licensed, take_licences
 from sched_core.profile import locate, mark, reserve_room, room_over, shift
 from sched_core.views import (
     AMOUNT,
@@ -95,11 +96,14 @@ def lift(
 ) -> None:
     """Take the promise of record `i` out of the profile (sign 1), or put it back (-1).
 
-    Nothing is marked: after both the profile is as before. O(rows x segments x R).
+    Its licences too. Nothing is marked: after both the profile is as before. O(rows x segments x R).
     """
     records = held.records
+    row = queue.order[i]
     start = records[R_START, i]
-    end = start + queue.jobs[J_DURATION, queue.order[i]]
+    end = start + queue.jobs[J_DURATION, row]
+    if licensed(queue, queue.jobs[J_SHAPE, row]):
+        take_licences(queue, queue.jobs[J_SHAPE, row], start, end, -sign)
     for k in range(records[R_FIRST, i], records[R_END, i]):
         for r in range(held.amount.shape[1]):
             cluster.dims[AMOUNT, r] = held.amount[k, r]
@@ -183,6 +187,8 @@ def admit(
         elif why == KEPT and not is_free(cluster, profile, held, k, start, end):
             why = cause
     set_marks(cluster, req, shape, 0)
+    if why == KEPT and licensed(queue, shape) and first_lack(queue, shape, start, end) < FAR:
+        why = cause
     fits = have_room(profile, held.rows, ROW_NODE, records[R_FIRST, i], records[R_END, i])
     if why == KEPT and fits:
         lift(cluster, queue, profile, held, i, -1)

@@ -5,8 +5,18 @@ from __future__ import annotations
 from sched_core.columns import Matrix, Narrow, Vector
 from sched_core.estimate import estimate
 from sched_core.jit import entry, inlined, kernel
+from sched_core.licence_heads import postpone
 from sched_core.survey import every_shape, recount
-from sched_core.verdict import BEGIN_TIME, LIMIT, NEVER, NOT_REACHED, PRIORITY, RESOURCES, STARTED
+from sched_core.verdict import (
+    BEGIN_TIME,
+    LICENSES,
+    LIMIT,
+    NEVER,
+    NOT_REACHED,
+    PRIORITY,
+    RESOURCES,
+    STARTED,
+)
 from sched_core.views import (
     CODE,
     EARLIEST,
@@ -96,7 +106,7 @@ def write_numbers(
 
     Of a head, `planned` is its promise already; of a record that may not begin yet, its begin; with
     `kept`, of any record what is planned for it, or -1; and V_SHORT is what the limit is on where
-    there is one. Few arrays: see `passover`.
+    there is one, or the licence that is short. Few arrays: see `passover`.
     """
     for i in range(records.shape[1]):
         shape = jobs[J_SHAPE, order[i]]
@@ -121,6 +131,10 @@ def write_numbers(
             short = records[V_SHORT, i]
             if kept:
                 when = planned[i]
+        elif code == LICENSES:
+            short, when = records[V_SHORT, i], planned[i]
+            if when < 0:
+                when = shapes[EARLIEST, shape]
         elif code == shapes[CODE, shape]:
             short = shapes[SHORT, shape]
         records[V_SHORT, i] = short
@@ -152,5 +166,7 @@ def finish(
     """
     placed = timeline.rows[ROW_NODE, : scratch.counters[ROWS]]
     recount(cluster, req, placed, 1, every_shape(req))
-    estimate(cluster, req, timeline, scratch, now, budget)
+    estimate(cluster, req, timeline, queue, scratch, now, budget)
+    if queue.licence_blocks.shape[1] > 0:
+        postpone(req, queue, scratch, now)
     write_verdicts(req, queue, scratch, now, int(kept))

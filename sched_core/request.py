@@ -50,6 +50,8 @@ class Request:
     required: tuple[str, ...] = ()
     """Nodes that must be part of the allocation."""
     excluded: tuple[str, ...] = ()
+    licences: tuple[tuple[str, int], ...] = ()
+    """Cluster-wide counted resources of the gang as a whole: distinct names, counts of at least 1."""
 
     def __post_init__(self) -> None:
         counts = (self.ntasks, self.ntasks_per_node, self.min_nodes, self.max_nodes)
@@ -65,6 +67,12 @@ class Request:
             raise ValueError("a request names at least one partition")
         if len(self.features) > CLAUSES_MAX:
             raise ValueError(f"more than {CLAUSES_MAX} alternatives of features")
+        if any(not name or not 0 < count <= AMOUNT_MAX for name, count in self.licences) or (
+            len({name for name, _ in self.licences}) < len(self.licences)
+        ):
+            raise ValueError(
+                f"licences must be distinct names with counts 1..{AMOUNT_MAX}, not {self.licences}"
+            )
 
     @property
     def tasks_each(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sched_core.columns import Ints, resized, room
+from sched_core.licences import LicenceTable
 from sched_core.nodes import NodeTable
 from sched_core.ordering import Order
 from sched_core.terms import PreemptMode, RunningTerms
@@ -23,8 +24,9 @@ class RunningTable:
     removing it gives them back: the two tables cannot disagree. O(nodes of the job) each.
     """
 
-    def __init__(self, nodes: NodeTable) -> None:
+    def __init__(self, nodes: NodeTable, licences: LicenceTable | None = None) -> None:
         self.nodes = nodes
+        self.licences = licences if licences is not None else LicenceTable()
         self._rows_of: dict[int, list[int]] = {}
         self._spare: list[int] = []
         self._rows = 0
@@ -43,11 +45,16 @@ class RunningTable:
         return job_id in self._rows_of
 
     def add(
-        self, job_id: int, end: int, nodes: Sequence[int] | Ints, amounts: Sequence[object] | Ints
+        self,
+        job_id: int,
+        end: int,
+        nodes: Sequence[int] | Ints,
+        amounts: Sequence[object] | Ints,
+        licences: tuple[tuple[str, int], ...] = (),
     ) -> None:
         """A job started: `end` in seconds, `nodes` distinct rows, `amounts[i, :]` taken on each.
 
-        Columns of `amounts` beyond those given count as zero.
+        Columns of `amounts` beyond those given count as zero. `licences` are held until it ends.
         """
         assert job_id not in self._rows_of, job_id
         where = np.asarray(nodes, np.int64)
@@ -65,6 +72,8 @@ class RunningTable:
         self.amount[rows, : taken.shape[1]] = taken
         self.nodes.free[where, : taken.shape[1]] -= taken
         self.nodes.allocations[where] += 1
+        if licences:
+            self.licences.hold(job_id, min(end, END_MAX), licences)
         self._order.touch(rows)
 
     def add_many(self, job_ids: Sequence[int], end: Ints, nodes: Ints, amounts: Ints) -> None:
@@ -91,6 +100,7 @@ class RunningTable:
         """A job ended, everywhere: all it held is free again."""
         rows = self._rows_of.pop(job_id)
         self.terms.forget(job_id, rows)
+        self.licences.give_back(job_id)
         where = self.node[rows]
         self.nodes.free[where, : self.amount.shape[1]] += self.amount[rows]
         self.nodes.allocations[where] -= 1
@@ -105,6 +115,7 @@ class RunningTable:
         """Its time limit changed: it is released at `end` (s)."""
         rows = self._rows_of[job_id]
         self.end[rows] = min(end, END_MAX)
+        self.licences.set_end(job_id, min(end, END_MAX))
         self._order.touch(rows)
 
     def set_terms(

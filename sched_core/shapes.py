@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sched_core.columns import Ints, bit_row, resized, room, words
+from sched_core.licences import LicenceTable
 from sched_core.nodes import NodeTable
 from sched_core.request import Request
 
@@ -49,6 +50,9 @@ class ShapeTable:
 
     def __init__(self, nodes: NodeTable) -> None:
         self.nodes = nodes
+        self.licences = LicenceTable()
+        self.licensed: dict[int, tuple[tuple[int, int], ...]] = {}
+        """Rows of the shapes that ask for licences: number and count of each."""
         self._row_of: dict[Request, int] = {}
         self._requests: list[Request | None] = []
         self._spare: list[int] = []
@@ -105,6 +109,7 @@ class ShapeTable:
             del self._row_of[self.request(row)]
             self._requests[row] = None
             self._spare.append(row)
+            self.licensed.pop(row, None)
             self._listed_dead += int(self.nrequired[row] + self.nexcluded[row])
             self.nrequired[row] = self.nexcluded[row] = 0
 
@@ -149,6 +154,9 @@ class ShapeTable:
         for i, clause in enumerate(clauses):
             self.clauses[row, i] = bit_row(clause, self.clauses.shape[2])
         self._write_lists(row, required, excluded)
+        if request.licences:
+            number = self.licences.names.number
+            self.licensed[row] = tuple((number(name), n) for name, n in request.licences)
 
     def _fit_columns(self, parts: int, clauses: int) -> None:
         self.nodes.fit_columns()

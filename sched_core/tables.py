@@ -1,12 +1,13 @@
 """The tables a pass reads, kept by their owner as a fold of deltas.
 
-`Tables` bundles the five that belong together; after any history of operations they equal tables
+`Tables` bundles the six that belong together; after any history of operations they equal tables
 built anew from the resulting state (`equals`), whatever rows and bits their content landed in.
 """
 
 from __future__ import annotations
 
 from sched_core.jobs import DURATION_MAX, JobTable
+from sched_core.licences import LicenceTable
 from sched_core.limits import LimitTable
 from sched_core.names import CPU, MEMORY, Dimensions, GresAmount, Names
 from sched_core.nodes import NodeTable, NodeUse
@@ -21,6 +22,7 @@ __all__ = [
     "Dimensions",
     "GresAmount",
     "JobTable",
+    "LicenceTable",
     "LimitTable",
     "Names",
     "NodeTable",
@@ -33,15 +35,16 @@ __all__ = [
 
 
 class Tables:
-    """Nodes, shapes, pending records, limits and running jobs over one set of dimensions."""
+    """Nodes, shapes, pending records, limits, licences and running jobs over one set of dimensions."""
 
     def __init__(self) -> None:
         self.dims = Dimensions()
         self.nodes = NodeTable(self.dims)
         self.shapes = ShapeTable(self.nodes)
+        self.licences = self.shapes.licences
         self.jobs = JobTable(self.shapes)
         self.limits = self.jobs.limits
-        self.running = RunningTable(self.nodes)
+        self.running = RunningTable(self.nodes, self.licences)
 
     def equals(self, other: Tables) -> bool:
         """Whether both bundles have the same logical content."""
@@ -50,5 +53,6 @@ class Tables:
             and self.shapes.equals(other.shapes)
             and self.jobs.equals(other.jobs)
             and self.limits.equals(other.limits)
+            and self.licences.equals(other.licences)
             and self.running.equals(other.running)
         )

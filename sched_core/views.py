@@ -235,6 +235,12 @@ class Queue(NamedTuple):
     """[l, 1 + R] what may still start; falls as jobs are placed."""
     limit_chain: Matrix
     """[4, l]: CHAIN_FIRST, CHAIN_ABOVE (-1: none), CHAIN_LOW, CHAIN_HIGH."""
+    licence_need: Matrix
+    """[s, 1 + licences]: LICENCE_ANY, then the count of each."""
+    licence_profile: Matrix
+    """[2, steps]: LICENCE_AT, LICENCE_LEFT; a step lasts until the next one of its licence."""
+    licence_blocks: Matrix
+    """[2, licences]: LICENCE_BLOCK, LICENCE_LENGTH."""
 
 
 J_SHAPE = 1
@@ -251,6 +257,14 @@ CHAIN_ABOVE = 1
 CHAIN_LOW = 2
 CHAIN_HIGH = 3
 """Columns outside of LOW to HIGH (excluded) bound nothing in the row."""
+LICENCE_ANY = 0
+"""1: the shape asks for some."""
+LICENCE_AT = 0
+LICENCE_LEFT = 1
+"""Free from then on; less than 0 where totals fell below what is in use."""
+LICENCE_BLOCK = 0
+"""First step of the licence."""
+LICENCE_LENGTH = 1
 V_CODE = 0
 V_SHORT = 1
 V_MATCHING = 2

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from sched_core.jit import kernel
-from sched_core.verdict import PRIORITY, RESOURCES
+from sched_core.jit import inlined, kernel
+from sched_core.licencecheck import licence_start, licensed, short_of
+from sched_core.verdict import LICENSES, PRIORITY, RESOURCES
 from sched_core.views import (
+    CODE,
     FAIL_FROM,
+    FAR,
     J_SHAPE,
     NO_HEAD,
     SETTLED,
     STATE,
     V_CODE,
+    V_SHORT,
     WAITERS,
     WAITING,
     Queue,
@@ -32,9 +36,23 @@ def open_options(req: Requests, scratch: Scratch, shape: int) -> int:
 
 
 @kernel
-def may_lead(req: Requests, scratch: Scratch, shape: int) -> bool:
-    """Whether a job of a shape that does not fit could be a partition's head. O(partitions)."""
-    return bool(req.shapes[NO_HEAD, shape] == 0) and open_options(req, scratch, shape) > 0
+def may_lead(req: Requests, queue: Queue, scratch: Scratch, shape: int, now: int) -> bool:
+    """Whether a job of a shape that does not fit could be a partition's head. O(partitions).
+
+    Not one that wants more licences than there are.
+    """
+    if req.shapes[NO_HEAD, shape] != 0 or open_options(req, scratch, shape) == 0:
+        return False
+    return not licensed(queue, shape) or licence_start(queue, shape, now, 1, now, 1) < FAR
+
+
+@inlined
+def say_licences(req: Requests, queue: Queue, shape: int, i: int) -> None:
+    """If it is licences that record `i` lacks now, its verdict says so and which. O(licences)."""
+    lacking = short_of(queue, shape)
+    if lacking >= 0 and req.shapes[CODE, shape] == 0:
+        queue.records[V_CODE, i] = LICENSES
+        queue.records[V_SHORT, i] = lacking
 
 
 @kernel
@@ -62,5 +80,7 @@ def wait(req: Requests, queue: Queue, scratch: Scratch, i: int, closed: int) -> 
     first = closed > 0 or behind == 0
     leads = promised or (first and shapes[FAIL_FROM, shape] == 0)
     queue.records[V_CODE, i] = RESOURCES if leads else PRIORITY
-    if not first:  # all its partitions have someone waiting, and will until the pass ends
+    if licensed(queue, shape):
+        say_licences(req, queue, shape, i)
+    elif not first:  # all its partitions have someone waiting, and will until the pass ends
         shapes[SETTLED, shape] = PRIORITY

@@ -172,7 +172,8 @@ def sentence(job: Job, reason: Reason, survey: Survey | None = None) -> str:
             f"it wants {bounds(job.spec.components[0]).low}."
         )
         if survey.short:
-            said.append(f"Most lack {survey.short}.")
+            who = "It lacks" if survey.short.startswith("licence/") else "Most lack"
+            said.append(f"{who} {survey.short}.")
         if survey.ahead:
             verb = "is" if survey.ahead == 1 else "are"
             said.append(f"{_count(survey.ahead, 'job')} {verb} ahead of it.")

@@ -234,7 +234,7 @@ class Planner:
         plan = passes.make(now)
         took = time.perf_counter() - begun
         part = passes.tables.tables
-        self._verdicts = Verdicts(plan, part.dims, now, passes.moves)
+        self._verdicts = Verdicts(plan, part.dims, now, passes.moves, part.licences.names)
         self._count(plan, took)
         taken = 0
         if plan.starts:

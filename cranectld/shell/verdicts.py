@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cranectld.shell.promising import Move, Moves
+from sched_core.codes import VerdictCode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sched_core.names import Dimensions
+    from sched_core.names import Dimensions, Names
     from sched_core.plan import Plan
 
 
@@ -21,7 +22,7 @@ class Verdict(NamedTuple):
     code: int
     """`sched_core.codes.VerdictCode`."""
     short: str
-    """Dimension that is short (`cpu`, `memory`, `gres/gpu:a100`); empty: none."""
+    """Dimension that is short (`cpu`, `memory`, `gres/gpu:a100`, `licence/matlab`); empty: none."""
     matching: int
     usable: int
     fitting: int
@@ -36,11 +37,18 @@ class Verdicts:
     """The verdict columns of one plan, found by job id in O(log n); immutable once made."""
 
     def __init__(
-        self, plan: Plan | None, dims: Dimensions, pass_time: int, moves: Moves | None = None
+        self,
+        plan: Plan | None,
+        dims: Dimensions,
+        pass_time: int,
+        moves: Moves | None = None,
+        licences: Names | None = None,
     ) -> None:
         """`plan` None: before the first pass; `pass_time` in ns."""
         self._plan = plan
         self._moves = moves
+        named = (licences.text(i) for i in range(len(licences))) if licences is not None else ()
+        self._licences = tuple(f"licence/{name}" for name in named)
         self._short = tuple(dims.name(i) for i in range(len(dims)))
         self._time = pass_time
         self._order: NDArray[np.int64] | None = None
@@ -57,9 +65,10 @@ class Verdicts:
             return None
         row = int(self._order[place])
         short, planned = int(plan.short[row]), int(plan.planned[row])
+        names = self._licences if plan.code[row] == VerdictCode.LICENSES else self._short
         return Verdict(
             code=int(plan.code[row]),
-            short=self._short[short] if short >= 0 else "",
+            short=names[short] if short >= 0 else "",
             matching=int(plan.matching[row]),
             usable=int(plan.usable[row]),
             fitting=int(plan.fitting[row]),

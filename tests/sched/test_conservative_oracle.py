@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sched_core import oracle
 from sched_core.codes import MoveCause, VerdictCode
 from sched_core.oracle_conservative import Bounds, Conservative, Last
+from sched_core.oracle_licences import Licences
 from sched_core.oracle_limits import Limit
 from sched_core.plan import Plan, Policy, PolicyKind, feasible, plan
 from sched_core.plan_conservative import Promises
@@ -74,6 +75,7 @@ class Cluster:
         self.twins: dict[str, oracle.Node] = {}
         self.jobs: dict[int, oracle.Job] = {}
         self.running: dict[int, list[oracle.Held]] = {}
+        self.holding: dict[int, tuple[tuple[str, int], ...]] = {}
         self.limits = {
             "u": Limit(bounds={"jobs": rng.randint(1, 4), "cpu": rng.randint(3, 9) * 1000})
         }
@@ -89,6 +91,9 @@ class Cluster:
             request = random_request(rng, list(self.twins))
             if feasible(self.tables.nodes, request)[0] > 0 or rng.random() < 0.05:
                 self.requests.append(request)
+        self.total: dict[str, int] = {}
+        if rng.random() < 0.4:
+            self.license_some()
         for _ in range(rng.randint(0, 5)):
             self.run_something()
         for _ in range(rng.randint(1, jobs)):
@@ -112,25 +117,53 @@ class Cluster:
         twin.free = dict(amounts)
         self.twins[name] = twin
 
+    def license_some(self) -> None:
+        """Let most requests ask for licences, now and then for more than there are."""
+        rng = self.rng
+        for i, request in enumerate(self.requests):
+            names = rng.sample(["m", "s"], rng.choice([0, 1, 1, 2]))
+            wanted = tuple((name, rng.randint(1, 2)) for name in names)
+            self.requests[i] = replace(request, licences=wanted)
+        self.total = {"m": rng.randint(1, 5), "s": rng.randint(1, 3)}
+        for name, total in self.total.items():
+            self.tables.licences.set(name, total + 1, elsewhere=1)
+
+    def booked(self) -> Licences:
+        """What running jobs hold, for the twin."""
+        out = Licences(dict(self.total))
+        for job_id, wanted in self.holding.items():
+            end = self.running[job_id][0].end
+            out.book(wanted, 0, max(end, self.now + 1))
+        return out
+
     def run_something(self) -> None:
         """Let an unconstrained pass of the oracle place a job that then runs."""
         twins = {n: t for n, t in self.twins.items() if t.usable}
         job = oracle.Job(self.next_id, self.rng.choice(self.requests), 10, 0)
-        single = oracle.Pass(twins, [], 0, fifo=True)
+        single = oracle.Pass(twins, [], 0, fifo=True, licences=Licences({"m": 9, "s": 9}))
         if single.start(job):
             rows = [(name, amounts) for name, _, amounts in single.out.starts[0].rows]
-            self.begin(self.next_id, self.now + self.rng.choice([-5, 0, 1, 5, 10, 20]), rows)
+            end = self.now + self.rng.choice([-5, 0, 1, 5, 10, 20])
+            self.begin(self.next_id, end, rows, job.request.licences)
             self.next_id += 1
 
-    def begin(self, job_id: int, end: int, rows: list[tuple[str, dict[str, int]]]) -> None:
+    def begin(
+        self,
+        job_id: int,
+        end: int,
+        rows: list[tuple[str, dict[str, int]]],
+        licences: tuple[tuple[str, int], ...],
+    ) -> None:
         dims = self.tables.dims
         where = [self.tables.nodes.names.find(name) for name, _ in rows]
         vectors = [[a.get(dims.name(r), 0) for r in range(len(dims))] for _, a in rows]
-        self.tables.running.add(job_id, end, where, vectors)
+        self.tables.running.add(job_id, end, where, vectors, licences)
+        self.holding[job_id] = licences
         self.running[job_id] = [oracle.Held(name, end, amounts) for name, amounts in rows]
 
     def end(self, job_id: int) -> None:
         self.tables.running.remove(job_id)
+        del self.holding[job_id]
         for held in self.running.pop(job_id):
             for key, amount in held.amounts.items():
                 self.twins[held.node].free[key] += amount
@@ -165,7 +198,7 @@ class Cluster:
                 for key, amount in amounts.items():
                     self.twins[name].free[key] -= amount
             self.next_id += 1
-            self.begin(self.next_id, self.now + job.duration, rows)
+            self.begin(self.next_id, self.now + job.duration, rows, job.request.licences)
             job.count -= 1
             self.tables.jobs.update(job_id, count=job.count)
         for job_id in [job_id for job_id, job in self.jobs.items() if job.count == 0]:
@@ -186,6 +219,9 @@ class Cluster:
                 name = rng.choice(list(self.twins))
                 self.twins[name].usable = not self.twins[name].usable
                 self.tables.nodes.set_usable(name, self.twins[name].usable)
+            if self.total and rng.random() < 0.15:
+                self.total["m"] = rng.randint(0, 5)
+                self.tables.licences.set("m", self.total["m"])
 
     def plan(self, bounds: Bounds, last: Promises | None = None, replan: bool = False) -> Plan:
         kind = PolicyKind.CONSERVATIVE_REPLAN if replan else PolicyKind.CONSERVATIVE
@@ -202,7 +238,7 @@ class Cluster:
         }
         held = [one for some in self.running.values() for one in some]
         limits = {"u": Limit(bounds=self.limits["u"].bounds)}
-        twin = Conservative(twins, held, self.now, bounds, last, limits)
+        twin = Conservative(twins, held, self.now, bounds, last, limits, self.booked())
         return twin.run(list(self.jobs.values()))
 
     def rows(self, made: Plan, ptr: str, i: int) -> list[tuple[str, int, dict[str, int]]]:
@@ -234,6 +270,9 @@ class Cluster:
         assert heads == {job: (p.start, p.partition, p.rows) for job, p in twin.promises.items()}
         for i, job in enumerate(made.job.tolist()):
             assert VerdictCode(int(made.code[i])) == twin.code[job]
+            if twin.code[job] == VerdictCode.LICENSES:
+                name = self.tables.licences.names.text(int(made.short[i]))
+                assert name in twin.over_by[job]
             if job in twin.planned:
                 assert made.planned[i] == twin.planned[job]
             assert MoveCause(int(made.moved_cause[i])) == twin.cause.get(job, MoveCause.KEPT)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sched_core import oracle
 from sched_core.codes import VerdictCode
+from sched_core.oracle_licences import Licences
 from sched_core.oracle_limits import Limit
 from sched_core.plan import Plan, Policy, PolicyKind, feasible, plan
 from sched_core.tables import Request, Tables
@@ -52,6 +53,13 @@ def random_request(rng: random.Random, names: list[str]) -> Request:
     )
 
 
+def some_licences(rng: random.Random) -> tuple[tuple[str, int], ...]:
+    names = rng.sample(["m", "s", "nowhere"], rng.choice([1, 1, 2]))
+    return tuple(
+        (name, rng.randint(1, 2)) for name in names if name != "nowhere" or rng.random() < 0.1
+    )
+
+
 class Situation:
     """A random state, told to the tables and to the oracle."""
 
@@ -67,6 +75,15 @@ class Situation:
         self.limits = self._limits(rng)
         names = list(self.twins)
         requests = [random_request(rng, [*names, "ghost"]) for _ in range(shapes)]
+        self.licences = Licences()
+        if rng.random() < 0.5:
+            requests = [
+                replace(r, licences=some_licences(rng) if rng.random() < 0.6 else ())
+                for r in requests
+            ]
+            self.licences.total = {"m": rng.randint(1, 5), "s": rng.randint(0, 3)}
+            for name, total in self.licences.total.items():
+                self.tables.licences.set(name, total + 1, elsewhere=1)
         self._run_something(rng, requests, rng.randint(0, 10))
         for job_id in range(100, 100 + rng.randint(1, jobs)):
             self._add_job(rng, job_id, rng.choice(requests))
@@ -100,13 +117,16 @@ class Situation:
         for job_id in range(count):
             twins = {n: t for n, t in self.twins.items() if t.usable}
             job = oracle.Job(job_id, rng.choice(requests), rng.choice([5, 10, 20, 40]), job_id)
-            single = oracle.Pass(twins, [], 0, fifo=True)
+            enough = Licences({"m": 9, "s": 9, "nowhere": 9})
+            single = oracle.Pass(twins, [], 0, fifo=True, licences=enough)
             if single.start(job):
                 end = NOW + rng.choice([-5, 0, 1, 5, 10, 10, 20, 30])
                 rows = single.out.starts[0].rows
                 where = [self.tables.nodes.names.find(name) for name, _, _ in rows]
                 amounts = [self._vector(amounts) for _, _, amounts in rows]
-                self.tables.running.add(job_id, end, where, amounts)
+                wanted = job.request.licences if rng.random() < 0.7 else ()
+                self.tables.running.add(job_id, end, where, amounts, wanted)
+                self.licences.book(wanted, 0, max(end, NOW + 1))
                 self.held += [oracle.Held(name, end, amounts) for name, _, amounts in rows]
 
     def _vector(self, amounts: dict[str, int]) -> list[int]:
@@ -171,7 +191,8 @@ class Situation:
             for name, twin in self.twins.items()
         }
         limits = {name: replace(own, used=dict(own.used)) for name, own in self.limits.items()}
-        twin = oracle.Pass(twins, self.held, self.now, kind == PolicyKind.FIFO, limits)
+        fifo = kind == PolicyKind.FIFO
+        twin = oracle.Pass(twins, self.held, self.now, fifo, limits, self.licences.copy())
         twin.run(self.jobs)
         return twin
 
@@ -220,6 +241,8 @@ def test_a_pass_equals_its_oracle_start_by_start(seed: int, kind: PolicyKind) ->
         if job_id in twin.out.over:
             short = int(made.short[i])
             name = situation.tables.dims.name(short) if short >= 0 else "jobs"
+            if twin.out.code[job_id] == VerdictCode.LICENSES:
+                name = situation.tables.licences.names.text(short)
             assert name in twin.out.over[job_id]
         if job_id in twin.out.planned:
             assert made.planned[i] == twin.out.planned[job_id]
