@@ -49,8 +49,8 @@ Show waiting and running jobs, all users' (one's own: --me).
       --help, --version
 
 Letters: i id, j name, u user, t T state, M time, l limit, L left, D nodes, C CPUs, m memory,
-b gres, N nodes, r reason, R nodes or reason, P partition, a account, q QoS, S start, e end,
-V submitted, p Q priority, k comment, Z directory, A F K array ids, o command, E dependency, ...
+b gres, N nodes, r reason, R nodes or reason, P partition, a account, q QoS, S start, I between
+which instants it is expected to start, e end, V submitted, p Q priority, k comment, Z directory, A F K array ids, o command, E dependency, ...
 The format may also be set by CQUEUE_FORMAT or SQUEUE_FORMAT.
 
 Examples:

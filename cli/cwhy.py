@@ -97,9 +97,18 @@ def _words(found: Explanation) -> Iterator[str]:
         yield f"  jobs ahead: {found.jobs_ahead}"
     else:
         yield "  no scheduling pass has looked at it yet"
-    yield f"  expected start: {when(found.planned_start, 'unknown')}"
+    yield f"  expected start: {_expected(found)}"
     if found.promised_start:
         yield f"  promised first: {when(found.promised_start)}; moved: {found.moved_cause}"
+
+
+def _expected(found: Explanation) -> str:
+    from cli.output.times import when
+
+    if not found.planned_latest:
+        return when(found.planned_start, "unknown")
+    span = f"between {when(found.planned_earliest)} and {when(found.planned_latest)}"
+    return f"about {when(found.planned_start)} ({span})"
 
 
 def _sooner(found: Explanation) -> Iterator[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
 LONG = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
-START = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
+START = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %39I %R"
 
 _WAITING = (JobState.PENDING, JobState.REQUEUED)
 
@@ -94,6 +94,12 @@ def _start(job: JobInfo) -> str:
     return when(job.start_time or job.planned_start)
 
 
+def _start_between(job: JobInfo) -> str:
+    if job.start_time or not job.planned_latest:
+        return "N/A"
+    return f"{when(job.planned_earliest)}/{when(job.planned_latest)}"
+
+
 def _group(job: JobInfo) -> str:
     import grp
 
@@ -137,6 +143,7 @@ COLUMNS: dict[str, tuple[str, Callable[[JobInfo, int], str]]] = {
     "G": ("GROUP", lambda job, _: str(job.gid)),
     "h": ("OVER_SUBSCRIBE", lambda job, _: "NO" if job.spec.components[0].exclusive else "OK"),
     "i": ("JOBID", lambda job, _: job.shown_id),
+    "I": ("START_BETWEEN", lambda job, _: _start_between(job)),
     "j": ("NAME", lambda job, _: job.name),
     "k": ("COMMENT", lambda job, _: job.spec.comment or "(null)"),
     "K": ("ARRAY_TASK_ID", lambda job, _: _index(job)),

@@ -45,8 +45,8 @@ _COMPONENT = (
 )  # fmt: skip
 _JOB = (
     "job_id", "array_job_id", "array_task", "name", "user", "uid", "gid", "reason_text", "priority",
-    "submit_time", "eligible_time", "start_time", "end_time", "planned_start", "exit_code",
-    "signal", "attempt", "restarts", "command", "cpu_us", "memory_peak", "cancelled_by",
+    "submit_time", "eligible_time", "start_time", "end_time", "planned_start",
+    "planned_earliest", "planned_latest", "exit_code", "signal", "attempt", "restarts", "command", "cpu_us", "memory_peak", "cancelled_by",
     "partition", "stdout", "stderr",
 )  # fmt: skip
 _STEP = (
@@ -61,8 +61,8 @@ _NODE = (
 _PARTITION = ("name", "default", "up", "max_time", "default_time", "max_nodes", "priority", "cpus")
 _EXPLANATION = (
     "nodes_matching", "nodes_usable", "nodes_fitting_now", "nodes_wanted", "short_of",
-    "jobs_ahead", "planned_start", "pass_time", "text", "sooner_known",
-    "promised_start", "moved_cause",
+    "jobs_ahead", "planned_start", "planned_earliest", "planned_latest", "pass_time", "text",
+    "sooner_known", "promised_start", "moved_cause",
 )  # fmt: skip
 _STATUS = (
     "cluster", "version", "epoch", "seq", "durable_seq", "start_time", "pid", "planner_ready",

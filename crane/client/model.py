@@ -81,6 +81,9 @@ class JobInfo:
     end_time: int = 0
     """Ended: when; running: when its time limit expires."""
     planned_start: int = 0
+    planned_earliest: int = 0
+    planned_latest: int = 0
+    """Between which it is expected to start."""
     exit_code: int = 0
     signal: int = 0
     attempt: int = 0
@@ -217,6 +220,9 @@ class Explanation:
     short_of: str = ""
     jobs_ahead: int = 0
     planned_start: int = 0
+    planned_earliest: int = 0
+    planned_latest: int = 0
+    """Between which it is expected to start."""
     pass_time: int = 0
     """0: no pass has looked at the job yet."""
     text: str = ""

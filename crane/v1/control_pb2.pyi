@@ -601,6 +601,8 @@ class JobInfo(google.protobuf.message.Message):
     TASK_STATES_FIELD_NUMBER: builtins.int
     STDOUT_FIELD_NUMBER: builtins.int
     STDERR_FIELD_NUMBER: builtins.int
+    PLANNED_EARLIEST_FIELD_NUMBER: builtins.int
+    PLANNED_LATEST_FIELD_NUMBER: builtins.int
     job_id: builtins.int
     array_job_id: builtins.int
     """0: not of an array"""
@@ -639,6 +641,9 @@ class JobInfo(google.protobuf.message.Message):
     stdout: builtins.str
     """expanded where it can be"""
     stderr: builtins.str
+    planned_earliest: builtins.int
+    """instants between which it is expected to start; 0: unknown"""
+    planned_latest: builtins.int
     @property
     def array(self) -> crane.v1.types_pb2.ArraySpec:
         """on the array's own record: indices still pending"""
@@ -695,9 +700,11 @@ class JobInfo(google.protobuf.message.Message):
         task_states: collections.abc.Mapping[builtins.int, builtins.int] | None = ...,
         stdout: builtins.str = ...,
         stderr: builtins.str = ...,
+        planned_earliest: builtins.int = ...,
+        planned_latest: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["array", b"array", "dependency", b"dependency", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["allocation", b"allocation", "args", b"args", "array", b"array", "array_job_id", b"array_job_id", "array_task", b"array_task", "attempt", b"attempt", "cancelled_by", b"cancelled_by", "command", b"command", "cpu_us", b"cpu_us", "dependency", b"dependency", "eligible_time", b"eligible_time", "end_time", b"end_time", "exit_code", b"exit_code", "gid", b"gid", "job_id", b"job_id", "memory_peak", b"memory_peak", "name", b"name", "partition", b"partition", "planned_start", b"planned_start", "priority", b"priority", "reason", b"reason", "reason_text", b"reason_text", "restarts", b"restarts", "signal", b"signal", "spec", b"spec", "start_time", b"start_time", "state", b"state", "stderr", b"stderr", "stdout", b"stdout", "steps", b"steps", "submit_time", b"submit_time", "task_states", b"task_states", "time_limit", b"time_limit", "uid", b"uid", "user", b"user"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["allocation", b"allocation", "args", b"args", "array", b"array", "array_job_id", b"array_job_id", "array_task", b"array_task", "attempt", b"attempt", "cancelled_by", b"cancelled_by", "command", b"command", "cpu_us", b"cpu_us", "dependency", b"dependency", "eligible_time", b"eligible_time", "end_time", b"end_time", "exit_code", b"exit_code", "gid", b"gid", "job_id", b"job_id", "memory_peak", b"memory_peak", "name", b"name", "partition", b"partition", "planned_earliest", b"planned_earliest", "planned_latest", b"planned_latest", "planned_start", b"planned_start", "priority", b"priority", "reason", b"reason", "reason_text", b"reason_text", "restarts", b"restarts", "signal", b"signal", "spec", b"spec", "start_time", b"start_time", "state", b"state", "stderr", b"stderr", "stdout", b"stdout", "steps", b"steps", "submit_time", b"submit_time", "task_states", b"task_states", "time_limit", b"time_limit", "uid", b"uid", "user", b"user"]) -> None: ...
 
 global___JobInfo = JobInfo
 
@@ -852,6 +859,8 @@ class ExplainJobReply(google.protobuf.message.Message):
     SOONER_KNOWN_FIELD_NUMBER: builtins.int
     PROMISED_START_FIELD_NUMBER: builtins.int
     MOVED_CAUSE_FIELD_NUMBER: builtins.int
+    PLANNED_EARLIEST_FIELD_NUMBER: builtins.int
+    PLANNED_LATEST_FIELD_NUMBER: builtins.int
     reason: crane.v1.types_pb2.Reason.ValueType
     nodes_matching: builtins.int
     """configured, of the right partition, features and size"""
@@ -875,6 +884,9 @@ class ExplainJobReply(google.protobuf.message.Message):
     """instant promised first, if it was not kept; 0: it is, or none was"""
     moved_cause: builtins.str
     """why it was not kept, in words"""
+    planned_earliest: builtins.int
+    """instants between which it is expected to start; 0: unknown"""
+    planned_latest: builtins.int
     @property
     def job(self) -> global___JobInfo: ...
     @property
@@ -900,9 +912,11 @@ class ExplainJobReply(google.protobuf.message.Message):
         sooner_known: builtins.bool = ...,
         promised_start: builtins.int = ...,
         moved_cause: builtins.str = ...,
+        planned_earliest: builtins.int = ...,
+        planned_latest: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "moved_cause", b"moved_cause", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_start", b"planned_start", "promised_start", b"promised_start", "reason", b"reason", "remedies", b"remedies", "short_of", b"short_of", "sooner_known", b"sooner_known", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "moved_cause", b"moved_cause", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_earliest", b"planned_earliest", "planned_latest", b"planned_latest", "planned_start", b"planned_start", "promised_start", b"promised_start", "reason", b"reason", "remedies", b"remedies", "short_of", b"short_of", "sooner_known", b"sooner_known", "text", b"text"]) -> None: ...
 
 global___ExplainJobReply = ExplainJobReply
 

@@ -229,6 +229,8 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (33, 'task_states', 'JobInfo.TaskStatesEntry', '%'),
         (34, 'stdout', 't', '1'),
         (35, 'stderr', 't', '1'),
+        (36, 'planned_earliest', 'u', '1'),
+        (37, 'planned_latest', 'u', '1'),
     ),
     'JobInfo.TaskStatesEntry': (
         (1, 'key', 'u', '1'),
@@ -269,6 +271,8 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (14, 'sooner_known', 'b', '1'),
         (15, 'promised_start', 'u', '1'),
         (16, 'moved_cause', 't', '1'),
+        (17, 'planned_earliest', 'u', '1'),
+        (18, 'planned_latest', 'u', '1'),
     ),
     'ExplainJobReply.Gate': (
         (1, 'name', 't', '1'),

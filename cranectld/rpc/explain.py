@@ -50,6 +50,8 @@ def explain(state: State, waiting: Waiting, request: pb.ExplainJobRequest) -> pb
     for gate in gates(state, job, waiting.now):
         reply.gates.add(name=gate.name, open=gate.open, text=gate.text)
     reply.planned_start = why.planned_start
+    reply.planned_earliest = why.earliest
+    reply.planned_latest = why.latest
     reply.nodes_wanted = bounds(job.spec.components[0]).low
     verdict = waiting.verdict(job.job_id)
     survey = None

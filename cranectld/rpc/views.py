@@ -110,6 +110,8 @@ class JobViews:
         info.reason = types.Reason.ValueType(why.reason)
         info.reason_text = why.text
         info.planned_start = why.planned_start
+        info.planned_earliest = why.earliest
+        info.planned_latest = why.latest
 
     def _index(self, job: Job) -> int:
         parent = self._state.jobs.get(job.array_id)

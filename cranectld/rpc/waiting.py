@@ -18,6 +18,9 @@ class Why:
     reason: Reason
     text: str = ""
     planned_start: int = 0
+    earliest: int = 0
+    latest: int = 0
+    """Between which it is expected to start (ns; 0: unknown)."""
 
 
 class Waiting:
@@ -39,7 +42,7 @@ class Waiting:
             return Why(Reason.NONE)
         reason = REASONS[VerdictCode(verdict.code)]
         text = f"short of {verdict.short}" if verdict.short else ""
-        return Why(reason, text, verdict.planned_start)
+        return Why(reason, text, verdict.planned_start, verdict.earliest, verdict.latest)
 
     def verdict(self, job_id: int) -> Verdict | None:
         """What the last pass found."""

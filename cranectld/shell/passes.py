@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cranectld.core.fold import NS, Delta, PolicyRow
+from cranectld.shell.forecasting import Forecasts
 from cranectld.shell.promising import Moves
 from cranectld.shell.tables import PlannerTables
 from sched_core.columns import Ints
@@ -43,6 +44,7 @@ class Passes:
     def __init__(self) -> None:
         self.tables = PlannerTables()
         self.moves = Moves()
+        self.forecasts = Forecasts()
         self._memory = Memory()
         self._policy = policy_of(self.tables.policy)
 
@@ -77,8 +79,14 @@ class Passes:
         self.moves.add(made, promises)
         return made
 
-    def decided(self, made: Plan, taken: int) -> None:
-        """So many of the starts of the last plan were taken."""
+    def forecast(self, made: Plan, now: int) -> None:
+        """Estimate when what waits starts; `made` is the last plan, made at `now` (ns)."""
+        self.forecasts.passed(made, self.tables.tables, now // NS)
+
+    def decided(self, made: Plan, taken: int, now: int) -> None:
+        """So many of the starts of the last plan, made at `now` (ns), were taken."""
+        if taken and taken == made.starts:
+            self.forecasts.started(now // NS)
         standing = self.tables.standing
         if _conservative(self._policy):
             none: Ints = made.start_job[:0]

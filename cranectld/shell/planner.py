@@ -234,15 +234,18 @@ class Planner:
         plan = passes.make(now)
         took = time.perf_counter() - begun
         part = passes.tables.tables
-        self._verdicts = Verdicts(plan, part.dims, now, passes.moves, part.licences.names)
+        names = part.licences.names
+        self._verdicts = Verdicts(plan, part.dims, now, passes.moves, passes.forecasts, names)
         self._count(plan, took)
-        taken = 0
+        decided: Future[object] | None = None
         if plan.starts:
             decided = self._loop.submit_threadsafe(CommitPlan(proposals(plan, part)))
-            taken = self._taken(decided)
-            # Starts refused were made stale by something that asks for a pass itself.
-            self._wanted |= plan.starts == passes.most and taken > 0
-        passes.decided(plan, taken)
+        passes.forecast(plan, now)  # while that is written
+        taken = self._taken(decided) if decided is not None else 0
+        # Starts refused were made stale by something that asks for a pass itself.
+        self._wanted |= plan.starts == passes.most and taken > 0
+        passes.decided(plan, taken, now)
+        self.figures |= passes.forecasts.figures
         return plan
 
     def _taken(self, decided: Future[object]) -> int:
@@ -275,10 +278,12 @@ class Planner:
             return None
         wait = COMPILING if compiling else REFRESH
         now = self._clock.now()
-        due = passes.next_due(plan, now)
-        if due:
-            wait = min(wait, (due - now) / 1e9)
-        return time.monotonic() + wait
+        foreseen = passes.next_due(plan, now)
+        if foreseen:
+            wait = min(wait, (foreseen - now) / 1e9)
+        due = time.monotonic() + wait
+        lacking = passes.forecasts.due
+        return min(due, lacking) if lacking else due
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from cranectld.shell.forecasting import Forecasts
 from cranectld.shell.promising import Move, Moves
 from sched_core.codes import VerdictCode
 
@@ -31,6 +32,9 @@ class Verdict(NamedTuple):
     pass_time: int
     move: Move | None = None
     """The promise to it that could not be kept."""
+    earliest: int = 0
+    latest: int = 0
+    """Between which it is expected to start, by how wrong earlier estimates were."""
 
 
 class Verdicts:
@@ -42,11 +46,13 @@ class Verdicts:
         dims: Dimensions,
         pass_time: int,
         moves: Moves | None = None,
+        forecasts: Forecasts | None = None,
         licences: Names | None = None,
     ) -> None:
         """`plan` None: before the first pass; `pass_time` in ns."""
         self._plan = plan
         self._moves = moves
+        self._forecasts = forecasts
         named = (licences.text(i) for i in range(len(licences))) if licences is not None else ()
         self._licences = tuple(f"licence/{name}" for name in named)
         self._short = tuple(dims.name(i) for i in range(len(dims)))
@@ -64,7 +70,12 @@ class Verdicts:
         if place == len(self._order) or plan.job[self._order[place]] != job_id:
             return None
         row = int(self._order[place])
-        short, planned = int(plan.short[row]), int(plan.planned[row])
+        short, planned = int(plan.short[row]), max(int(plan.planned[row]), 0) * 1_000_000_000
+        span = (0, 0)
+        found = self._forecasts.estimates.find(job_id) if self._forecasts is not None else None
+        if found is not None:
+            planned = planned if planned and found.promised else found.start
+            span = (min(found.earliest, planned), max(found.latest, planned))
         names = self._licences if plan.code[row] == VerdictCode.LICENSES else self._short
         return Verdict(
             code=int(plan.code[row]),
@@ -73,7 +84,9 @@ class Verdicts:
             usable=int(plan.usable[row]),
             fitting=int(plan.fitting[row]),
             ahead=int(plan.ahead[row]),
-            planned_start=planned * 1_000_000_000 if planned >= 0 else 0,
+            planned_start=planned,
             pass_time=self._time,
             move=self._moves.find(job_id) if self._moves is not None else None,
+            earliest=span[0],
+            latest=span[1],
         )

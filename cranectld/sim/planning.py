@@ -121,6 +121,7 @@ class RealPlanner(_Passes):
 
         self._passes = Passes()
         self._plan: Plan | None = None
+        self._made = 0
         self._cache = RequestCache()
         self._inbox: list[list[Delta]] = []
 
@@ -149,13 +150,15 @@ class RealPlanner(_Passes):
 
         tables = self.tables()
         self._passes.use(tables.policy)
-        self._plan = self._passes.make(self.controller.now)
+        self._made = self.controller.now
+        self._plan = self._passes.make(self._made)
+        self._passes.forecast(self._plan, self._made)
         return proposals(self._plan, tables.tables)
 
     def decided(self, taken: int) -> None:
         """So many of the starts of the last pass were taken."""
         assert self._plan is not None
-        self._passes.decided(self._plan, taken)
+        self._passes.decided(self._plan, taken, self._made)
 
 
 class NaivePlanner(_Passes):

@@ -161,6 +161,7 @@ def _cluster() -> dict[str, Answer]:
             job_id=102, array_job_id=102, array_task=-1, name="sweep", user="bob", uid=1001,
             state=1, reason=2, reason_text="short of cpu", priority=80, submit_time=NOW - hour,
             planned_start=NOW + 600 * second, partition="main",
+            planned_earliest=NOW + 60 * second, planned_latest=NOW + 1200 * second,
             array={"ranges": [{"first": 3, "last": 9, "step": 1}], "limit": 2},
             spec={"components": [{"ntasks": 1, "cpus_per_task": 500, "mem_per_cpu": 1024}],
                   "work_dir": "/home/bob"},
@@ -233,6 +234,7 @@ def _cluster() -> dict[str, Answer]:
         job=jobs[3], reason=1, nodes_matching=4, nodes_usable=4, nodes_wanted=1, jobs_ahead=1,
         planned_start=NOW + 900 * second, pass_time=NOW, promised_start=NOW + 600 * second,
         moved_cause="a job that goes before it came, or was changed",
+        planned_earliest=NOW + 60 * second, planned_latest=NOW + 1200 * second,
     )  # fmt: skip
     answers: dict[str, Answer] = {
         "ListJobs": pb.ListJobsReply(jobs=jobs, seq=7, now=NOW),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -36,10 +37,12 @@ from cranectld.core.decide import decide
 from cranectld.core.due import next_due
 from cranectld.core.effects import SendOrder
 from cranectld.core.events import Logged
+from cranectld.core.fold import RequestCache, deltas, rebuild
 from cranectld.core.identity import CONTROLLER, Principal
 from cranectld.core.react import react
 from cranectld.core.state import State
 from cranectld.core.verify import verify
+from sched_core.warmup import warmup
 
 NS = 1_000_000_000
 START = 1_700_000_000 * NS
@@ -282,3 +285,53 @@ def _drained(request):
     if given is not None and given.log:
         replayed = given.replayed()
         assert replayed == given.state, "the log folded anew differs from the live state"
+
+
+class PlannerBeside:
+    """The planner without its thread, beside a scenario."""
+
+    def __init__(self, scenario):
+        from cranectld.shell.passes import Passes
+
+        self.s, self.cache, self.passes = scenario, RequestCache(), Passes()
+        self.passes.fold(rebuild(scenario.state, self.cache), scenario.now)
+        self.seen = len(scenario.log)
+
+    def make(self, *, commit=True):
+        """A pass, as of now; by job its planned start in seconds from the beginning."""
+        from cranectld.shell.proposals import proposals
+
+        self._catch_up()
+        self.passes.use(self.passes.tables.policy)
+        plan = self.passes.make(self.s.now)
+        taken = 0
+        if plan.starts and commit:
+            taken = self.s.do(cmd.CommitPlan(proposals(plan, self.passes.tables.tables)))
+        self.passes.forecast(plan, self.s.now)
+        self.passes.decided(plan, taken, self.s.now)
+        since = self.s.START // self.s.NS
+        planned = [when - since if when >= 0 else -1 for when in plan.planned.tolist()]
+        return dict(zip(plan.job.tolist(), planned, strict=True))
+
+    def move(self, job_id):
+        """Where the promise was first, in seconds from the beginning, and why it moved."""
+        found = self.passes.moves.find(job_id)
+        return found and (found.promised - self.s.START // self.s.NS, found.cause)
+
+    @property
+    def freed(self):
+        self._catch_up()
+        return self.passes.tables.standing.promises().freed
+
+    def _catch_up(self):
+        changes = deltas(self.s.state, self.s.log[self.seen :], self.cache)
+        self.passes.fold(changes, self.s.now)
+        self.seen = len(self.s.log)
+
+
+@pytest.fixture(scope="session")
+def planning():
+    """`PlannerBeside`: passes over the fold of a scenario's events, with compiled kernels."""
+    if "NUMBA_DISABLE_JIT" not in os.environ:
+        warmup(group="conservative")
+    return PlannerBeside

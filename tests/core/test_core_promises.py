@@ -2,77 +2,26 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from crane.config.model import SchedulerConfig
 from crane.record import replace
 from cranectld.core import commands as cmd
 from cranectld.core.explain import MOVES
-from cranectld.core.fold import RequestCache, deltas, rebuild
 from sched_core.codes import MoveCause
-from sched_core.warmup import warmup
 
 pytestmark = pytest.mark.timeout(600)
 HOUR = 3600
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _kernels():
-    if "NUMBA_DISABLE_JIT" not in os.environ:
-        warmup(group="conservative")
-
-
-class Planner:
-    """The planner without its thread, beside a scenario."""
-
-    def __init__(self, scenario):
-        from cranectld.shell.passes import Passes
-
-        self.s, self.cache, self.passes = scenario, RequestCache(), Passes()
-        self.passes.fold(rebuild(scenario.state, self.cache), scenario.now)
-        self.seen = len(scenario.log)
-
-    def make(self, *, commit=True):
-        """A pass, as of now; by job its planned start in seconds from the beginning."""
-        from cranectld.shell.proposals import proposals
-
-        self._catch_up()
-        self.passes.use(self.passes.tables.policy)
-        plan = self.passes.make(self.s.now)
-        taken = 0
-        if plan.starts and commit:
-            taken = self.s.do(cmd.CommitPlan(proposals(plan, self.passes.tables.tables)))
-        self.passes.decided(plan, taken)
-        since = self.s.START // self.s.NS
-        planned = [when - since if when >= 0 else -1 for when in plan.planned.tolist()]
-        return dict(zip(plan.job.tolist(), planned, strict=True))
-
-    def move(self, job_id):
-        """Where the promise was first, in seconds from the beginning, and why it moved."""
-        found = self.passes.moves.find(job_id)
-        return found and (found.promised - self.s.START // self.s.NS, found.cause)
-
-    @property
-    def freed(self):
-        self._catch_up()
-        return self.passes.tables.standing.promises().freed
-
-    def _catch_up(self):
-        changes = deltas(self.s.state, self.s.log[self.seen :], self.cache)
-        self.passes.fold(changes, self.s.now)
-        self.seen = len(self.s.log)
-
-
 @pytest.fixture
-def full(scenario):
+def full(scenario, planning):
     """One node, full for an hour under the conservative policy, and its planner."""
 
     def make(policy="conservative", **bounds):
         scheduler = SchedulerConfig(policy=policy, **bounds)
         s = scenario(scenario.make_config(("n1",), scheduler=scheduler))
-        planner = Planner(s)
+        planner = planning(s)
         running = s.submit(time_limit=HOUR, components={"cpus_per_task": 4000, "ntasks": 1})
         planner.make()
         assert s.states(running) == "R"

@@ -63,7 +63,7 @@ async def explained(daemon, job):
     return control_pb2.ExplainJobReply.FromString(body)
 
 
-async def passed(kit, planner, condition):
+async def passed(kit, condition):
     """Wait for a condition on what passes have found."""
     loop = asyncio.get_running_loop()
     end = loop.time() + kit.deadline
@@ -73,7 +73,7 @@ async def passed(kit, planner, condition):
 
 
 async def failures(kit, planner, count):
-    await passed(kit, planner, lambda: planner.figures["planner_failures"] >= count)
+    await passed(kit, lambda: planner.figures["planner_failures"] >= count)
 
 
 def test_a_planner_that_fails_once_begins_anew_and_misses_nothing(site, kit, kernels):
@@ -126,17 +126,20 @@ def test_a_controller_may_be_told_to_promise_every_job_a_start(site, kit, kernel
             # given all nodes are full, when jobs come, then each has a promise behind the other
             for _ in range(3):
                 await submitted(kit, daemon, cpus=4000)
-            await passed(kit, planner, lambda: planner.planned_start(4))
+            await passed(kit, lambda: planner.planned_start(4))
             starts = [planner.planned_start(job) for job in (2, 3, 4)]
             assert starts == sorted(starts)
             assert starts[2] - starts[1] == starts[1] - starts[0] == 60 * 10**9
             # when one comes that goes before them, then they say what became of the promise
             await submitted(kit, daemon, caller=ROOT, cpus=4000, nice=-10)
-            await passed(kit, planner, lambda: planner.verdict(2).move)
+            await passed(kit, lambda: planner.verdict(2).move and planner.verdict(2).latest)
             reply = await explained(daemon, 2)
             assert reply.promised_start == starts[0]
             assert reply.planned_start > starts[0]
             assert "before" in reply.moved_cause
+            assert reply.planned_earliest < reply.planned_start <= reply.planned_latest
+            assert reply.job.planned_latest == reply.planned_latest
+            assert planner.figures["planner_forecast_last_s"] > 0
 
     asyncio.run(run())
 
@@ -147,14 +150,16 @@ def test_another_policy_is_taken_up_while_the_controller_runs(site, kit, kernels
             assert await launched(kit, daemon, peer) == 1
             for _ in range(2):
                 await submitted(kit, daemon, cpus=4000)
-            await passed(kit, planner, lambda: planner.verdict(3))
-            assert planner.planned_start(2) == planner.planned_start(3)  # none is ahead: a guess
+            await passed(kit, lambda: planner.verdict(3))
+            # given a guess, which takes jobs for something that can be poured
+            assert planner.planned_start(3) - planner.planned_start(2) < 60 * 10**9
             site.write('[scheduler]\npolicy = "conservative"\n')
             await daemon.control.call(
                 "Reconfigure", ROOT, control_pb2.ReconfigureRequest().SerializeToString()
             )
+            # when every job is promised a start, then the second has it behind the first
             await passed(
-                kit, planner, lambda: planner.planned_start(3) > planner.planned_start(2) > 0
+                kit, lambda: planner.planned_start(3) == planner.planned_start(2) + 60 * 10**9
             )
 
     asyncio.run(run())
