@@ -112,15 +112,20 @@ def items_of_rows(ptr: Ints, node: Ints, amount: Matrix, parent: list[int]) -> M
     `ptr[starts + 1]` and `node[rows]` as in a Plan, `parent` that of the Dimensions. A row asks for
     each type it takes, and for the devices without type: its total less its types. O(rows x R).
     """
-    dims = amount.shape[1]
-    leaf = amount.copy()
-    leaf[:, :2] = 0
-    for r, total in enumerate(parent[:dims]):
-        if total >= 0:
-            leaf[:, total] -= amount[:, r]
+    leaf = leaf_amounts(amount, parent)
     row, kind = np.nonzero(leaf)
     start = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
     return np.array([start[row], node[row], kind, leaf[row, kind] * WHOLE], np.int64)
+
+
+def leaf_amounts(amount: Matrix, parent: list[int]) -> Matrix:
+    """`[rows, R]` devices of each kind: of a total what its types leave; CPU and memory 0."""
+    leaf = amount.copy()
+    leaf[:, :2] = 0
+    for r, total in enumerate(parent[: amount.shape[1]]):
+        if total >= 0:
+            leaf[:, total] -= amount[:, r]
+    return leaf
 
 
 def can_give(

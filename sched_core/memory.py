@@ -7,6 +7,8 @@ fits, corrected for those nodes whose free amounts are no longer what was last s
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from sched_core import views
@@ -16,6 +18,12 @@ from sched_core.kinds import kinds
 from sched_core.nodes import NodeTable
 from sched_core.running import RunningTable
 from sched_core.shapes import ShapeTable
+
+if TYPE_CHECKING:
+    from sched_core.plan_devices import DeviceDesk
+
+NOBODY: Ints = np.zeros((2, 0), np.int64)
+"""No node is barred from any shape."""
 
 
 class Memory:
@@ -41,16 +49,23 @@ class Memory:
         self.fresh: Ints = np.zeros(0, np.int64)
         self.changed: Ints = np.zeros(0, np.int64)
         self.anew = True
+        self.desk: DeviceDesk | None = None
 
-    def bind(self, nodes: NodeTable, shapes: ShapeTable) -> tuple[views.Cluster, views.Requests]:
-        """Arrays of a pass over these tables, with what is new, free and changed written in."""
+    def bind(
+        self, nodes: NodeTable, shapes: ShapeTable, barred: Ints = NOBODY
+    ) -> tuple[views.Cluster, views.Requests]:
+        """Arrays of a pass over these tables, with what is new, free and changed written in.
+
+        `barred[2, k]`: shapes (non-decreasing) and the nodes that each may not have, as if its
+        request excluded them.
+        """
         nodes.fit_columns()
         shapes.fit_words()
         n, s, dims = nodes.rows, shapes.rows, len(nodes.dims)
         named = np.bitwise_or.reduce(
             shapes.clauses[:s].reshape(-1, shapes.clauses.shape[2]), axis=0
         )
-        of = (nodes, shapes, nodes.version, n, dims)
+        of = (nodes, shapes, nodes.version, n, dims, barred.tobytes())
         known = len(self._features)
         self.anew = of != self._of or len(named) != known or bool((named & ~self._features).any())
         if self.anew:
@@ -63,7 +78,7 @@ class Memory:
             np.int64, copy=False
         )
         self._serial[:s] = shapes.serial[:s]
-        return self._cluster(nodes, n, dims), self._requests(shapes, s, dims)
+        return self._cluster(nodes, n, dims), self._requests(shapes, s, dims, barred)
 
     def releases(self, running: RunningTable) -> Ints:
         """`[3, a]`: node, end and the node's kind of all that runs, in order of its end."""
@@ -116,7 +131,7 @@ class Memory:
         words = (nodes.partitions, nodes.features)
         return views.Cluster(self._amounts, columns, *words, per_dim, self._kinds)
 
-    def _requests(self, shapes: ShapeTable, s: int, dims: int) -> views.Requests:
+    def _requests(self, shapes: ShapeTable, s: int, dims: int, barred: Ints) -> views.Requests:
         """The shapes' columns, and scratch per shape."""
         columns = self._columns
         columns[: views.SHAPE_COLUMNS, :s] = shapes.columns[: views.SHAPE_COLUMNS, :s]
@@ -128,8 +143,9 @@ class Memory:
         needs[views.PER_NODE] = shapes.node_need[:s, :dims]
         needs[views.PER_TASK] = shapes.task_need[:s, :dims]
         needs[views.PER_FIRST] = needs[views.PER_NODE] + needs[views.PER_TASK]
-        rest = (shapes.parts, shapes.clauses, shapes.listed)
         self._mark_simple(shapes, s, dims)
+        listed = _listed(columns, shapes.listed, barred) if barred.size else shapes.listed
+        rest = (shapes.parts, shapes.clauses, listed)
         kept = (self._suits, self._suited, *np.empty((2, s), np.int64), self._fitting)
         return views.Requests(columns, needs, *rest, *kept)
 
@@ -146,6 +162,20 @@ class Memory:
                 plain &= types.sum(axis=1) == shapes.node_need[:s, total]
         self._columns[views.SIMPLE, :s] = alone
         self._columns[views.PLAIN, :s] = plain
+
+
+def _listed(columns: Ints, listed: Ints, barred: Ints) -> Ints:
+    """Lists of named nodes, longer by those barred: their shapes' columns point to new ones."""
+    lists, end = [listed], len(listed)
+    for shape in np.unique(barred[0]).tolist():
+        start, required, excluded = columns[views.LIST_START : views.NEXCLUDED + 1, shape].tolist()
+        more = barred[1, barred[0] == shape]
+        lists += [listed[start : start + required + excluded], more]
+        columns[views.LIST_START, shape] = end
+        columns[views.NEXCLUDED, shape] = excluded + len(more)
+        columns[views.SIMPLE, shape] = 0
+        end += required + excluded + len(more)
+    return np.concatenate(lists)
 
 
 def _words(bits: int) -> int:

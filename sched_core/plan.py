@@ -6,8 +6,9 @@ number of jobs; kernels run without the GIL. `plan` changes none of the tables.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from sched_core.backfill import run_pass
 from sched_core.columns import BITS, Ints
 from sched_core.heads import lead
 from sched_core.licence_views import licence_columns
-from sched_core.memory import Memory
+from sched_core.memory import NOBODY, Memory
 from sched_core.report import LATEST, finish
 from sched_core.survey import refresh
 from sched_core.tables import (
@@ -36,6 +37,7 @@ from sched_core.views import Cluster, Queue, Requests, Scratch, Timeline
 
 if TYPE_CHECKING:
     from sched_core.plan_conservative import Promises
+    from sched_core.slots import SlotTable
 
 
 class PolicyKind(IntEnum):
@@ -67,6 +69,10 @@ class Policy:
     visits: int = 50_000_000
     """Conservative: searches for a window of a node (about 50 to 100 ns each) after which further
     records are NOT_REACHED; what was promised to them stays."""
+
+
+def _nothing() -> Ints:
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +131,12 @@ class Plan:
     """[m] seconds by which it is planned later than the last pass promised; -1: not any more."""
     moved_cause: Ints
     """[m] MoveCause, of a promise that could not be kept."""
+    slot_ptr: Ints = field(default_factory=_nothing)
+    """[rows+1] devices of row k: `slot_ptr[k]` to `slot_ptr[k+1]` (empty without a SlotTable)."""
+    slot: Ints = field(default_factory=_nothing)
+    """[devices] slots on the row's node, whole devices, kind after kind."""
+    numa: Ints = field(default_factory=_nothing)
+    """[rows] mask of the NUMA nodes of a row's devices, whose CPUs are local; 0: unknown, none."""
 
     @property
     def starts(self) -> int:
@@ -188,22 +200,44 @@ def plan(
     *,
     promises: Promises | None = None,
     memory: Memory | None = None,
+    slots: SlotTable | None = None,
 ) -> Plan:
     """One scheduling pass over the tables at `now` (s).
 
     `promises` are those of the last pass, which CONSERVATIVE keeps (others do not look). `memory`
-    makes the next pass over the same tables cheaper, and no plan another. Nothing may change the
-    tables meanwhile. The first call of a process compiles or loads the
+    makes the next pass over the same tables cheaper, and no plan another. With `slots` every start
+    gets its devices, and none starts that no legal set of devices is free for (`plan_devices`).
+    Nothing may change the tables meanwhile. The first call of a process compiles or loads the
     kernels unless `sched_core.warmup.warmup()` has done so.
     """
+    memory = memory if memory is not None else Memory()
+    make = partial(_make, nodes, shapes, jobs, running, policy, now, promises, memory)
+    if slots is None:
+        return make(NOBODY)
+    from sched_core.plan_devices import plan_with_devices  # noqa: PLC0415  (kernels of its own)
+
+    return plan_with_devices(make, shapes, jobs, running, slots, memory, now)
+
+
+def _make(
+    nodes: NodeTable,
+    shapes: ShapeTable,
+    jobs: JobTable,
+    running: RunningTable,
+    policy: Policy,
+    now: int,
+    promises: Promises | None,
+    memory: Memory,
+    barred: Ints,
+) -> Plan:
+    """One pass, for shapes from which some nodes are `barred` (see `Memory.bind`)."""
     jit.compile_kernels()
     order = jobs.order()
     least_cpu = _least_cpu(shapes)
     bound = _most_rows(nodes, shapes, jobs, order, least_cpu)
     starts, rows = min(policy.max_starts, bound), min(policy.max_starts, bound) + nodes.rows
     running.fit_columns()
-    memory = memory if memory is not None else Memory()
-    cluster, requests = memory.bind(nodes, shapes)
+    cluster, requests = memory.bind(nodes, shapes, barred)
     dims = len(nodes.dims)
     timeline = views.Timeline(
         release_order=running.releases(),

@@ -1,7 +1,8 @@
 """SlotTable: every device of every node, how it fares, and what of it is taken.
 
 It stands beside the counts of the NodeTable, which say how many devices a job may have; this table
-says which.
+says which. The two cannot disagree: what no job holds and no job may have (a degraded or unhealthy
+device) is taken out of the node's free counts here.
 """
 
 from __future__ import annotations
@@ -68,15 +69,22 @@ class SlotTable:
 
     Invariant: FREE = 1000 (0 where no device is) - what jobs hold. `layouts` numbers the layouts in
     use, equal ones once. Operations are O(slots of the nodes concerned).
+
+    As long as jobs hold whole devices, and the same in the RunningTable, what `nodes.free` counts
+    of a kind told here is what a new job may have: the healthy devices that nobody holds.
     """
 
     def __init__(self, nodes: NodeTable) -> None:
         self.nodes = nodes
+        self.version = 0
+        """Rises when nodes get other devices."""
         self.layouts: list[Layout] = []
         self._layout_numbers: dict[Layout, int] = {}
         self._held: dict[int, tuple[Ints, Ints, Ints]] = {}
         self.slots: Cube = np.zeros((SLOT_LAYERS, 16, 8), np.int64)
         self.slots[:] = np.array(_EMPTY).reshape(-1, 1, 1)
+        self.withheld: Matrix = np.zeros((16, nodes.dims.width), np.int64)
+        """[n, R] devices that nobody holds and nobody may have: out of `nodes.free`."""
 
     def __contains__(self, job_id: int) -> bool:
         return job_id in self._held
@@ -114,6 +122,8 @@ class SlotTable:
             new[:, slot] = (WHOLE, device.health, device.numa, kind, layout, device.place)
         new[FREE] += self.slots[FREE, row] - had
         self.slots[:, row] = new
+        self.version += 1
+        self._withhold([row])
 
     def set_health(self, name: str, slot: int, health: Health) -> None:
         """A device changed its health."""
@@ -121,6 +131,7 @@ class SlotTable:
         assert row >= 0
         assert self.slots[KIND, row, slot] >= 0, f"{name} has no slot {slot}"
         self.slots[HEALTH, row, slot] = health
+        self._withhold([row])
 
     def add(self, job_id: int, nodes: Ints, slots: Ints, amounts: Ints) -> None:
         """A job started: `amounts[i]` thousandths of slot `slots[i]` of node row `nodes[i]`.
@@ -131,12 +142,16 @@ class SlotTable:
         self.fit_columns(int(slots.max(initial=-1)) + 1)
         self.slots[FREE, nodes, slots] -= amounts
         self._held[job_id] = (nodes.copy(), slots.copy(), amounts.copy())
+        if self.slots[HEALTH, nodes, slots].any():
+            self._withhold(np.unique(nodes).tolist())
 
     def remove(self, job_id: int) -> None:
         """A job ended: its devices are free again. Nothing happens if it held none."""
         if job_id in self._held:
             nodes, slots, amounts = self._held.pop(job_id)
             self.slots[FREE, nodes, slots] += amounts
+            if self.slots[HEALTH, nodes, slots].any():
+                self._withhold(np.unique(nodes).tolist())
 
     def content(self) -> dict[str, object]:
         """Logical content by node name and by job, free of row and layout numbers."""
@@ -161,6 +176,22 @@ class SlotTable:
     def equals(self, other: SlotTable) -> bool:
         """Whether both tables say the same about the same nodes and jobs."""
         return self.content() == other.content()
+
+    def _withhold(self, rows: list[int]) -> None:
+        """Bring `withheld`, and with it the free counts, of some nodes up to date."""
+        self.nodes.fit_columns()
+        parent, width = self.nodes.dims.parent, self.nodes.dims.width
+        if self.withheld.shape != (len(self.nodes.use), width):
+            self.withheld = resized(self.withheld, len(self.nodes.use), width)
+        for row in rows:
+            free, health, _, kind, _, _ = self.slots[:, row]
+            spare = (kind >= 0) & (health != Health.HEALTHY) & (free >= WHOLE)
+            counts = np.bincount(kind[spare], minlength=width)
+            for r in np.flatnonzero(counts).tolist():
+                if parent[r] >= 0:
+                    counts[parent[r]] += counts[r]
+            self.nodes.free[row] -= counts - self.withheld[row]
+            self.withheld[row] = counts
 
     def _number(self, layout: Layout | None) -> int:
         if layout is None:
