@@ -41,6 +41,21 @@ class VerdictCode(IntEnum):
     REQUEUE_HOLD = 29
 
 
+class Placement(IntEnum):
+    """Which of the nodes of one weight a start takes first."""
+
+    WEIGHT = 0
+    """The order given: as a pass begins, those with the least share of their CPUs free."""
+    PACK = 1
+    """The fullest: least of it free now, averaged over the dimensions asked for."""
+    SPREAD = 2
+    """The emptiest, by the same measure."""
+    BEST_FIT = 3
+    """The tightest: the least left beside one task in the dimension of which the least is left."""
+    FGD = 4
+    """Where the devices left can still be used by most of those that wait (ATC'23)."""
+
+
 class MoveCause(IntEnum):
     """Why a pass could not keep the start that the last one promised a record."""
 

@@ -15,6 +15,7 @@ from sched_core.views import (
     CAND_NODE,
     CAND_TASKS,
     CAPACITY,
+    CHOICE,
     CURSOR,
     CURSOR_BEYOND,
     EXCLUSIVE,
@@ -272,7 +273,7 @@ def gather(
     """Candidates of a shape in a partition, now and until `end`, in order of preference.
 
     Writes CAND_NODE, CAND_TASKS, required nodes first; gives their number, 0 if a required one
-    cannot. Stops as soon as they suffice. With `heed`, promises and blocked nodes are respected and
+    cannot. Stops as soon as they suffice, unless a policy chooses among all. With `heed`, promises and blocked nodes are respected and
     the shape's cursors move past nodes that cannot host it any more in this pass: what is free only
     falls, and a job that ends later is bound by more promises. Only for shapes of one partition.
     O(nodes x R), O(1) amortised per placement of one-node shapes.
@@ -291,6 +292,7 @@ def gather(
     total, ntasks = 0, shapes[NTASKS, shape]
     for i in range(found):
         total += nodes[CAND_TASKS, i]
+    every = heed and scratch.options[CHOICE, part] > 0
     first, moving, moving_beyond = 0, False, False
     if heed and (parts.shape[1] == 1 or parts[shape, 1] < 0):
         if end < shapes[BEYOND_FROM, shape]:  # what kept longer jobs off may not keep this one off
@@ -299,9 +301,9 @@ def gather(
         first = max(shapes[CURSOR, shape], shapes[CURSOR_BEYOND, shape])
         moving, moving_beyond = first == shapes[CURSOR, shape], True
     for i in range(first, counters[NODES]):
-        if ntasks == 0 and found >= shapes[HIGH, shape]:
+        if ntasks == 0 and found >= shapes[HIGH, shape] and not every:
             break
-        if 0 < ntasks <= total and shapes[LOW, shape] <= found <= shapes[HIGH, shape]:
+        if 0 < ntasks <= total and shapes[LOW, shape] <= found <= shapes[HIGH, shape] and not every:
             break
         node = nodes[ORDER, i]
         count = 0

@@ -7,65 +7,21 @@ so nodes of unlike size compare. Equal scores keep the order they come in.
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import numpy as np
 
 from sched_core import jit
+from sched_core.codes import Placement
 from sched_core.columns import Cube, Ints, Vector
-from sched_core.jit import entry, kernel
+from sched_core.jit import entry
 from sched_core.nodes import NodeTable
+from sched_core.preference import WHOLE_SHARE, fine_score
 from sched_core.sorting import sort_rows
 
-WHOLE_SHARE = (1 << 16) - 1
-"""The fine part of a share of 1."""
 UNABLE = 1 << 62
 """Score of a node that cannot host the shape now."""
 WEIGHT_LIMIT = 1 << 40
 """Node weights are within plus and minus this; no score of an able node reaches UNABLE."""
-CAPACITY = 0
-"""Layer of `amounts` with what the nodes have."""
 PER_NODE = 0
-PER_TASK = 1
-
-
-class Placement(IntEnum):
-    """What the fine part of a score prefers."""
-
-    WEIGHT = 0
-    """Nothing: weight alone, then the order given."""
-    PACK = 1
-    """The fullest: least of it free now, averaged over the dimensions asked for."""
-    SPREAD = 2
-    """The emptiest, by the same measure."""
-    BEST_FIT = 3
-    """The tightest: the least left beside one task in the dimension of which the least is left."""
-
-
-@kernel
-def fine_score(
-    amounts: Cube, layer: int, needs: Cube, shape: int, node: int, placement: int
-) -> int:
-    """Fine part of a node's score for one task of a shape; -1: it does not fit. O(R).
-
-    Invariant: -1 <= result <= WHOLE_SHARE, where no more is free than there is.
-    """
-    total, tightest, asked = 0, WHOLE_SHARE, 0
-    for r in range(amounts.shape[2]):
-        need = needs[PER_NODE, shape, r] + needs[PER_TASK, shape, r]
-        if need > 0:
-            free = amounts[layer, node, r]
-            have = amounts[CAPACITY, node, r]
-            if free < need or have <= 0:
-                return -1
-            asked += 1
-            total += free * WHOLE_SHARE // have
-            tightest = min(tightest, (free - need) * WHOLE_SHARE // have)
-    if placement == 0 or asked == 0:
-        return 0
-    if placement == 3:
-        return int(tightest)
-    return int(total // asked if placement == 1 else WHOLE_SHARE - total // asked)
 
 
 @entry
@@ -107,8 +63,10 @@ def order_nodes(
     """Rows of the usable nodes that could host `need` now, in order of preference.
 
     `need[R]` is what one task with its share per node takes: CPU in thousandths, memory in MiB,
-    devices. Equals go by row. One kernel call, changes nothing.
+    devices. Equals go by row. FGD hangs on what waits and is for passes. One kernel call, changes
+    nothing.
     """
+    assert placement != Placement.FGD
     jit.compile_kernels()
     nodes.fit_columns()
     n, dims = nodes.rows, len(need)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sched_core.fit import choose, fill_amount, fill_room, first_fit, gather
 from sched_core.jit import inlined, kernel
+from sched_core.preference import arrange
 from sched_core.views import (
     AMOUNT,
+    CHOICE,
     FAIL_FROM,
     FAR,
     FREE,
@@ -166,6 +168,8 @@ def start_gang(
             if part < 0 or (heed == 1 and fifo and scratch.options[STATE, part] > 0):
                 continue
             found = gather(cluster, req, scratch, shape, part, end * heed, heed == 1)
+            if heed == 1 and scratch.options[CHOICE, part] > 0:
+                arrange(cluster, req, scratch, shape, found, scratch.options[CHOICE, part])
             size = choose(cluster, req, scratch, shape, found, most)
             if size > 0 and heed == 1:
                 commit(cluster, req, timeline, queue, scratch, shape, part, row, size, now, end)

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from sched_core import jit, views
 from sched_core.backfill import run_pass
+from sched_core.codes import Placement
 from sched_core.columns import BITS, Ints
 from sched_core.heads import lead
 from sched_core.licence_views import licence_columns
 from sched_core.memory import NOBODY, Memory
+from sched_core.plan_placement import emptiest_first, set_placement
 from sched_core.report import LATEST, finish
 from sched_core.survey import refresh
 from sched_core.tables import (
@@ -66,6 +68,12 @@ class Policy:
     """Conservative: seconds from now within which starts are promised."""
     resolution: int = 1
     """Conservative: starts are promised for multiples of so many seconds."""
+    placement: Placement = Placement.WEIGHT
+    """Which nodes a start takes first. FIFO, EASY: judged anew for every start, which looks at all
+    its candidates. Conservative: the order of nodes as the pass begins, SPREAD the emptiest first,
+    any other the fullest."""
+    placements: tuple[tuple[str, Placement], ...] = ()
+    """By partition, where it is another (FIFO, EASY)."""
     visits: int = 50_000_000
     """Conservative: searches for a window of a node (about 50 to 100 ns each) after which further
     records are NOT_REACHED; what was promised to them stays."""
@@ -181,7 +189,7 @@ def _demand(shapes: ShapeTable) -> Ints:
 
 def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int, suited_words: int) -> Scratch:
     parts = len(nodes.partition_names)
-    options = np.zeros((4, parts), np.int64)
+    options = np.zeros((5, parts), np.int64)
     options[views.PROMISE] = views.FAR
     counters = np.zeros(views.COUNTERS, np.int64)
     counters[views.NODES] = present
@@ -259,9 +267,15 @@ def _make(
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
     scratch.counters[views.LEAST_CPU] = least_cpu
     if policy.kind >= PolicyKind.CONSERVATIVE:
+        if policy.placement == Placement.SPREAD:
+            emptiest_first(cluster, int(scratch.counters[views.NODES]))
         return _conservative(
             jobs, cluster, requests, timeline, queue, scratch, policy, now, promises
         )
+    if policy.placement or policy.placements:
+        waiting = np.bincount(jobs.shape[order], minlength=shapes.rows)
+        chosen = (policy.placement, policy.placements)
+        set_placement(nodes, requests, scratch, waiting, *chosen)
     fifo = policy.kind == PolicyKind.FIFO
     views_of = (cluster, requests, timeline, queue, scratch)
     scratch.counters[views.DEPTH] = policy.depth

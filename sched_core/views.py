@@ -75,7 +75,12 @@ HEAD_NODE = 13
 KIND = 14
 STAMP = 15
 """The sweep for which AVAIL, ELIGIBLE and FITTING hold."""
-NODE_COLUMNS = 16
+SCORE = 16
+"""Lower first: what a placement policy makes of a candidate."""
+TASKS_THERE = 17
+"""CAND_TASKS by node, while candidates are sorted."""
+SPARE_ORDER = 18
+NODE_COLUMNS = 19
 
 KIND_NODE = 0
 """A node of the kind."""
@@ -179,7 +184,11 @@ WAITING = 24
 TURN_SHORT = 25
 TURN_PLANNED = 26
 """Verdict of the records of the shape that wait for their turn."""
-SHAPE_ROWS = 27
+POPULAR = 27
+"""Shapes by which fragmentation is measured; `counters[POPULARS]` of them."""
+POPULAR_WEIGHT = 28
+"""Their records that wait."""
+SHAPE_ROWS = 29
 
 
 class Timeline(NamedTuple):
@@ -289,7 +298,7 @@ class Scratch(NamedTuple):
     counters: Vector
     """[COUNTERS], see below."""
     options: Matrix
-    """[4, p]: STATE, PROMISE, AHEAD, FOUND."""
+    """[5, p]: STATE, PROMISE, AHEAD, FOUND, CHOICE."""
     heads: Matrix
     """[4, p + 1]"""
 
@@ -302,6 +311,8 @@ AHEAD = 2
 """Records seen that stay pending."""
 FOUND = 3
 """Earliest start there of the gang last searched for; FAR: never."""
+CHOICE = 4
+"""Placement of the partition's starts (`codes.Placement`); 0: in the order of preference."""
 HEAD_RECORD = 0
 HEAD_PART = 1
 HEAD_TIME = 2
@@ -331,4 +342,5 @@ DEPTH = 15
 """Records that may be looked at for a start; 0 once there is no room for more starts."""
 BEST = 16
 """Partition that the last search found to be the earliest."""
-COUNTERS = 17
+POPULARS = 17
+COUNTERS = 18
