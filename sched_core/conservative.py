@@ -20,6 +20,7 @@ from sched_core.filling import try_now
 from sched_core.fit import choose
 from sched_core.holes import candidates, earliest_hole
 from sched_core.jit import entry, inlined, kernel
+from sched_core.leading import lead
 from sched_core.licence_holes import licensed_hole
 from sched_core.licencecheck import licensed, take_licences
 from sched_core.outcome import explain, is_open, is_over, start_gang
@@ -67,6 +68,7 @@ from sched_core.views_conservative import (
     HELD_ROWS,
     HORIZON,
     LAST_HELD,
+    LEADS,
     NOW,
     OPTION,
     R_END,
@@ -340,11 +342,16 @@ def run_conservative(
         if queue.jobs[J_COUNT, row] == 0:
             records[V_CODE, i] = ARRAY_LIMIT
             continue
-        counters[EXAMINED] += 1
-        if held.records[R_SLOT, i] >= 0:
+        leads, planned = profile.state[LEADS], held.records[R_SLOT, i] >= 0
+        counters[EXAMINED] += leads == 0 or planned
+        if leads == 0 and planned:
             go_before(cluster, req, timeline, queue, scratch, profile, windows, held, i)
-        else:
+        elif leads == 0 or planned:
             try_now(cluster, req, timeline, queue, scratch, profile, i)
+            if leads > 0:
+                lead(cluster, req, queue, scratch, profile, windows, held, i)
+        else:
+            records[V_CODE, i] = NOT_REACHED
         if records[V_CODE, i] != STARTED:
             for option in range(parts.shape[1]):
                 part = parts[shape, option]

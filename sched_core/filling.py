@@ -9,6 +9,7 @@ from sched_core.outcome import explain, is_over, start_gang
 from sched_core.promises import have_room
 from sched_core.verdict import NOT_REACHED, STARTED
 from sched_core.views import (
+    BLOCKED,
     CAND_NODE,
     CAND_TASKS,
     CURSOR,
@@ -82,7 +83,7 @@ def gather_now(
         node = nodes[ORDER, i] if i >= first else req.listed[start + required + i - first]
         count = 0
         if nodes[MARK, node] == (2 if i < first else 0) and (
-            hosts(amounts, FREE, node, shapes, req.needs, shape) > 0
+            nodes[BLOCKED, node] == 0 and hosts(amounts, FREE, node, shapes, req.needs, shape) > 0
         ):
             count = may_host(cluster, req, shape, part, node)
         if i >= first:

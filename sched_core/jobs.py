@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
 from sched_core.columns import Ints, resized, room
 from sched_core.limits import LimitTable
 from sched_core.ordering import Order
+from sched_core.reservation_table import ReservationTable
 from sched_core.shapes import ShapeTable
 
 DURATION_MAX = 1 << 40
@@ -52,6 +54,7 @@ class JobTable:
     def __init__(self, shapes: ShapeTable) -> None:
         self.shapes = shapes
         self.limits = LimitTable(shapes.nodes.dims)
+        self.reservations = ReservationTable(shapes.nodes)
         self._row_of: dict[int, int] = {}
         self._spare: list[int] = []
         self._rows = 0
@@ -178,6 +181,7 @@ class JobTable:
         row = self._row_of.pop(job_id)
         self.id[row] = -1
         self.shapes.release(int(self.shape[row]))
+        self.reservations.forget(job_id)
         self._spare.append(row)
         if not self._row_of:
             self._rows = 0
@@ -199,6 +203,14 @@ class JobTable:
 
     def _key(self, row: int) -> tuple[int, ...]:
         return -int(self.priority[row]), int(self.submit[row]), int(self.id[row])
+
+    def overlaid(self, shapes: ShapeTable) -> JobTable:
+        """A copy whose records may be of other shapes and gates for one pass. O(j)."""
+        out = copy(self)
+        out.shapes = shapes
+        out.columns = self.columns.copy()
+        out._bind()  # noqa: SLF001  (a copy of its own class)
+        return out
 
     def content(self) -> dict[int, tuple[object, ...]]:
         """Logical content by job id, free of row numbers."""

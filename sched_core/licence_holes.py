@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sched_core.holes import earliest_hole
 from sched_core.jit import kernel
-from sched_core.licencecheck import first_lack, licence_start
+from sched_core.licencecheck import first_lack, licence_start, licensed
 from sched_core.views import FAR, Cluster, Queue, Requests, Scratch
 from sched_core.views_conservative import (
     COUNT,
@@ -64,3 +64,27 @@ def licensed_hole(
                 windows.entries[entry, E_SEEN] = -1
     slots[SLOT_SHAPE, slot] = -1  # others, who need no licences, learn nothing from it
     return int(when)
+
+
+@kernel
+def hole(
+    cluster: Cluster,
+    req: Requests,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    slot: int,
+    shape: int,
+    part: int,
+    duration: int,
+    limit: int,
+) -> int:
+    """As `earliest_hole`, with licences for a shape that asks for some."""
+    if licensed(queue, shape):
+        return licensed_hole(
+            cluster, req, queue, scratch, profile, windows, slot, shape, part, duration, limit
+        )
+    return earliest_hole(
+        cluster, req, scratch, profile, windows, slot, shape, part, duration, limit
+    )

@@ -27,6 +27,13 @@ class Names:
     def __len__(self) -> int:
         return len(self._texts)
 
+    def copy(self) -> Names:
+        """The same names with the same numbers, to be added to by itself. O(names)."""
+        out = Names()
+        out._numbers.update(self._numbers)
+        out._texts.extend(self._texts)
+        return out
+
     def number(self, text: str) -> int:
         """Number of a name, given now if it has none yet. O(1)."""
         known = self._numbers.get(text)

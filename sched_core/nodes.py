@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from enum import IntEnum
 
 import numpy as np
@@ -160,6 +161,15 @@ class NodeTable:
         order = np.lexsort((share, self.weight[: self.rows]))
         present: Ints = order[use[order] != NodeUse.ABSENT].astype(np.int64, copy=False)
         return present
+
+    def overlaid(self) -> NodeTable:
+        """A copy that may get more rows and partitions without a trace here. O(n x R)."""
+        out = copy(self)
+        out.names, out.partition_names = self.names.copy(), self.partition_names.copy()
+        for name in ("capacity", "free", "partitions", "features", "use", "weight", "switch"):
+            setattr(out, name, getattr(self, name).copy())
+        out.allocations = self.allocations.copy()
+        return out
 
     def content(self) -> dict[str, object]:
         """Logical content by node name, free of row and bit numbers."""

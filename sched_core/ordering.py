@@ -21,10 +21,10 @@ class Order:
     each, or one sort if there are many.
     """
 
-    def __init__(self, key: Callable[[int], tuple[int, ...]]) -> None:
-        """`key(row)` must tell all rows that live apart."""
+    def __init__(self, key: Callable[[int], tuple[int, ...]], rows: Ints | None = None) -> None:
+        """`key(row)` must tell all rows that live apart. `rows`: the order, where it is known."""
         self._key = key
-        self._rows: Ints | None = None
+        self._rows = rows
         self._touched: set[int] = set()
 
     def touch(self, rows: Iterable[int]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sched_core import jit, views
+from sched_core import jit, views, views_conservative
 from sched_core.backfill import run_pass
 from sched_core.codes import Placement
 from sched_core.columns import BITS, Ints
@@ -139,6 +139,9 @@ class Plan:
     """[m] seconds by which it is planned later than the last pass promised; -1: not any more."""
     moved_cause: Ints
     """[m] MoveCause, of a promise that could not be kept."""
+    reserved: NDArray[np.int32]
+    """[m] those of `usable` that could host a part of it but for reservations that it is not in; of
+    a member, `matching` and `usable` count nodes of its reservation."""
     slot_ptr: Ints = field(default_factory=_nothing)
     """[rows+1] devices of row k: `slot_ptr[k]` to `slot_ptr[k+1]` (empty without a SlotTable)."""
     slot: Ints = field(default_factory=_nothing)
@@ -239,6 +242,13 @@ def _make(
     barred: Ints,
 ) -> Plan:
     """One pass, for shapes from which some nodes are `barred` (see `Memory.bind`)."""
+    ward = None
+    if jobs.reservations.matter(now):
+        from sched_core.reserved import Overlay  # noqa: PLC0415  (most have no reservation)
+
+        ward = Overlay(nodes, shapes, jobs, running, now)
+        nodes, shapes, jobs, running = ward.nodes, ward.shapes, ward.jobs, ward.running
+        memory, promises = Memory(), ward.promised(promises)
     jit.compile_kernels()
     order = jobs.order()
     least_cpu = _least_cpu(shapes)
@@ -260,18 +270,19 @@ def _make(
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
     records = np.empty((views.RECORD_COLUMNS, len(order)), np.int32)
     planned = np.empty(len(order), np.int64)
-    promising = int(policy.kind >= PolicyKind.CONSERVATIVE)
+    promising = int(policy.kind >= PolicyKind.CONSERVATIVE or ward is not None)
     licences = licence_columns(shapes, jobs, order, now, promising)
     queue = views.Queue(order, jobs.columns, records, planned, start_rows, *limits, *licences)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
     scratch.counters[views.LEAST_CPU] = least_cpu
-    if policy.kind >= PolicyKind.CONSERVATIVE:
+    if policy.kind >= PolicyKind.CONSERVATIVE or ward is not None:
         if policy.placement == Placement.SPREAD:
             emptiest_first(cluster, int(scratch.counters[views.NODES]))
-        return _conservative(
+        made = _conservative(
             jobs, cluster, requests, timeline, queue, scratch, policy, now, promises
         )
+        return made if ward is None else ward.told(made, order, cluster, requests)
     if policy.placement or policy.placements:
         waiting = np.bincount(jobs.shape[order], minlength=shapes.rows)
         chosen = (policy.placement, policy.placements)
@@ -309,6 +320,11 @@ def _conservative(
     ids = jobs.id[queue.order]
     bounds = (policy.depth, policy.window, policy.resolution, policy.visits, policy.estimate_steps)
     terms = conservative.Terms(now, *bounds)
+    if policy.kind < PolicyKind.CONSERVATIVE:
+        leads = views_conservative.FIRST_BLOCKS
+        if policy.kind == PolicyKind.EASY:
+            leads = views_conservative.FIRST_PROMISED
+        terms = replace(terms, window=DURATION_MAX, resolution=1, leads=leads)
     held = conservative.plan_queue(cluster, requests, timeline, queue, scratch, ids, last, terms)
     made = _plan(jobs, ids, cluster, timeline, queue, scratch)
     return replace(made, **conservative.heads_of(queue, held, ids))
@@ -354,6 +370,7 @@ def _plan(
         head_amount=np.empty((0, timeline.row_amount.shape[1]), np.int64),
         moved=np.zeros(len(queue.order), np.int64),
         moved_cause=np.zeros(len(queue.order), np.int64),
+        reserved=np.zeros(len(queue.order), np.int32),
     )
 
 

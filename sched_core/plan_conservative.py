@@ -10,6 +10,7 @@ import numpy as np
 from sched_core import views, views_conservative
 from sched_core.columns import Ints
 from sched_core.conservative import run_conservative
+from sched_core.leading import find_starts
 from sched_core.profile import SLACK
 from sched_core.report import LATEST, finish
 from sched_core.views import FAR, Cluster, Queue, Requests, Scratch, Timeline
@@ -94,6 +95,8 @@ class Terms:
     resolution: int
     visits: int
     estimate_steps: int
+    leads: int = 0
+    """As LEADS: not conservative, but EASY or FIFO beside reservations."""
 
 
 def _places(ids: Ints, wanted: Ints) -> Ints:
@@ -185,7 +188,10 @@ def plan_queue(
     planned = records[views_conservative.R_SLOT] >= 0
     shape = queue.jobs[views.J_SHAPE, queue.order[planned]]
     wide = np.minimum(requests.shapes[views.HIGH, shape], nodes)
-    rows = taken + min(int(wide.sum()), SEGMENTS_MAX // 4)
+    rows = int(wide.sum())
+    if terms.leads:
+        rows = min(rows, nodes * scratch.options.shape[1])
+    rows = taken + min(rows, SEGMENTS_MAX // 4)
     held = Reservations(records, np.zeros((2, rows), np.int64), np.zeros((rows, dims), np.int64))
     if last is not None:
         held.rows[views_conservative.ROW_NODE, :taken] = last.node
@@ -196,9 +202,14 @@ def plan_queue(
     profile.state[views_conservative.MONOTONE] = taken == 0
     profile.state[views_conservative.COMPRESS] = last is None or last.freed
     profile.state[views_conservative.HELD_ROWS] = taken
+    profile.state[views_conservative.LEADS] = terms.leads
+    if terms.leads:
+        profile.state[views_conservative.HORIZON] = FAR - 1
     windows = _windows(slots, nodes, terms.now)
     views_of = (cluster, requests, timeline, queue, scratch)
     run_conservative(*views_of, profile, windows, held)
+    if terms.leads:
+        find_starts(cluster, requests, queue, scratch, profile, windows, held, terms.estimate_steps)
     finish(*views_of, terms.now, terms.estimate_steps, kept=True)
     return held
 
@@ -218,7 +229,7 @@ def heads_of(queue: Queue, held: Reservations, ids: Ints) -> dict[str, Any]:
     return {
         "head_job": ids[some],
         "head_partition": records[views_conservative.R_PART, some],
-        "head_start": start[some],
+        "head_start": np.where(start[some] < LATEST, start[some], -1),
         "head_ptr": ptr,
         "head_node": held.rows[views_conservative.ROW_NODE, rows],
         "head_tasks": held.rows[views_conservative.ROW_TASKS, rows],

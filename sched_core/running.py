@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class RunningTable:
         self.nodes = nodes
         self.licences = licences if licences is not None else LicenceTable()
         self._rows_of: dict[int, list[int]] = {}
+        self.reserved: dict[int, str] = {}
+        """By job id, the reservation that a job runs in; not of the others."""
         self._spare: list[int] = []
         self._rows = 0
         self._order = Order(self._key)
@@ -51,10 +54,12 @@ class RunningTable:
         nodes: Sequence[int] | Ints,
         amounts: Sequence[object] | Ints,
         licences: tuple[tuple[str, int], ...] = (),
+        reservation: str = "",
     ) -> None:
         """A job started: `end` in seconds, `nodes` distinct rows, `amounts[i, :]` taken on each.
 
         Columns of `amounts` beyond those given count as zero. `licences` are held until it ends.
+        What a member of a `reservation` holds while that lasts is of what is reserved.
         """
         assert job_id not in self._rows_of, job_id
         where = np.asarray(nodes, np.int64)
@@ -66,6 +71,8 @@ class RunningTable:
         rows.extend(range(self._rows, fresh))
         self._rows = fresh
         self._rows_of[job_id] = rows
+        if reservation:
+            self.reserved[job_id] = reservation
         self.node[rows] = where
         self.end[rows] = min(end, END_MAX)
         self.amount[rows] = 0
@@ -101,6 +108,7 @@ class RunningTable:
         rows = self._rows_of.pop(job_id)
         self.terms.forget(job_id, rows)
         self.licences.give_back(job_id)
+        self.reserved.pop(job_id, None)
         where = self.node[rows]
         self.nodes.free[where, : self.amount.shape[1]] += self.amount[rows]
         self.nodes.allocations[where] -= 1
@@ -161,6 +169,31 @@ class RunningTable:
     def _key(self, row: int) -> tuple[int, ...]:
         return int(self.end[row]), int(self.node[row]), row
 
+    def rows_of(self, job_id: int) -> list[int]:
+        """Rows of a running job's allocations; KeyError if it does not run."""
+        return self._rows_of[job_id]
+
+    def overlaid(self, nodes: NodeTable, node: Ints, end: Ints, amount: Ints) -> RunningTable:
+        """A copy over other nodes, in which more is released, or with a minus taken, at some ends.
+
+        Without a job that it belongs to: for one pass. O(a + k log k).
+        """
+        self.fit_columns()
+        out = copy(self)
+        out.nodes = nodes
+        first, last = self._rows, self._rows + len(node)
+        order = self.releases()
+        out.columns = resized(self.columns, 2, max(room(last), len(self.node)), fill=-1)
+        out.amount = resized(self.amount, out.columns.shape[1], nodes.dims.width)
+        out.node, out.end = out.columns
+        out.node[first:last], out.end[first:last] = node, end
+        out.amount[first:last, : amount.shape[1]] = amount
+        more = np.lexsort((node, end))
+        places = np.searchsorted(self.end[order], end[more], side="right")
+        merged = np.insert(order, places, more + first).astype(np.int64, copy=False)
+        out._order = Order(out._key, merged)  # noqa: SLF001
+        return out
+
     def content(self) -> dict[int, object]:
         """Logical content by job id, free of row numbers."""
         names, dims = self.nodes.names, self.nodes.dims
@@ -178,7 +211,11 @@ class RunningTable:
 
     def equals(self, other: RunningTable) -> bool:
         """Whether both tables hold the same jobs, allocations and terms."""
-        return self.content() == other.content() and self.terms.equals(other.terms)
+        return (
+            self.content() == other.content()
+            and self.reserved == other.reserved
+            and self.terms.equals(other.terms)
+        )
 
     def fit_columns(self, more: int = 0) -> None:
         """Make every column long and wide enough for `more` rows and the dimensions known."""

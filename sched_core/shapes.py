@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 
 from sched_core.columns import Ints, bit_row, resized, room, words
@@ -201,6 +203,17 @@ class ShapeTable:
             self.list_start[row] = end
             end += count
         self._listed_end, self._listed_dead = end, 0
+
+    def overlaid(self, nodes: NodeTable) -> ShapeTable:
+        """A copy over an overlaid NodeTable, for more requests without a trace here. O(s x R)."""
+        out = copy(self)
+        out.nodes = nodes
+        out._row_of, out._requests = dict(self._row_of), list(self._requests)  # noqa: SLF001
+        out._spare, out.licensed = list(self._spare), dict(self.licensed)  # noqa: SLF001
+        for name in ("node_need", "task_need", "parts", "clauses", "listed", "columns"):
+            setattr(out, name, getattr(self, name).copy())
+        out._bind()  # noqa: SLF001  (a copy of its own class)
+        return out
 
     def content(self) -> dict[Request, int]:
         """Users of every request that has any."""

@@ -44,6 +44,7 @@ class Tables:
         self.licences = self.shapes.licences
         self.jobs = JobTable(self.shapes)
         self.limits = self.jobs.limits
+        self.reservations = self.jobs.reservations
         self.running = RunningTable(self.nodes, self.licences)
 
     def equals(self, other: Tables) -> bool:
@@ -54,5 +55,6 @@ class Tables:
             and self.jobs.equals(other.jobs)
             and self.limits.equals(other.limits)
             and self.licences.equals(other.licences)
+            and self.reservations.equals(other.reservations)
             and self.running.equals(other.running)
         )

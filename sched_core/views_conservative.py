@@ -71,7 +71,12 @@ LIFTED = 13
 """1: a promise is lifted for its own sake, so that more is free than for others."""
 COMPRESS = 14
 """1: records are re-inserted although their promise holds."""
-STATE_CELLS = 15
+LEADS = 15
+"""0: every record is promised a start; else only the first of each partition that waits, or (FIFO)
+none is, and nobody passes it."""
+STATE_CELLS = 16
+FIRST_PROMISED = 1
+FIRST_BLOCKS = 2
 
 
 class Windows(NamedTuple):
@@ -104,7 +109,9 @@ SLOT_SHAPE = 6
 SLOT_PART = 7
 SLOT_DURATION = 8
 """What the jobs of the slot have in common; no shape (-1) until it is first searched."""
-SLOT_COLUMNS = 9
+FOUND = 9
+"""Earliest start of a job of the slot as the pass leaves things; -1: not looked for."""
+SLOT_COLUMNS = 10
 
 # Columns of `Windows.entries`.
 E_NODE = 0
