@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +55,8 @@ class Site:
         self.now = NOW
         self.tables = Tables()
         self.twins: dict[str, oracle.Node] = {}
-        self.held: list[oracle.Held] = []
+        self.running: dict[int, list[Member]] = {}
+        self.next_id = 500
         self.jobs: list[oracle.Job] = []
         self.wishes: dict[int, str] = {}
         self.limits = {"u": Limit(bounds={"jobs": rng.randint(1, 4)})}
@@ -99,8 +105,8 @@ class Site:
     def reserve(self, name: str) -> None:
         rng = self.rng
         early = [-20, -5, 0] if name == "r0" else []
-        start = NOW + rng.choice([*early, *early, -5, 5, 10, 20])
-        end = max(start + rng.choice([10, 30, 60]), NOW + rng.choice([4, 9, 20]))
+        start = self.now + rng.choice([*early, *early, -5, 5, 10, 20])
+        end = max(start + rng.choice([10, 30, 60]), self.now + rng.choice([4, 9, 20]))
         nodes = tuple(rng.sample(list(self.twins), rng.randint(1, len(self.twins))))
         kind = rng.choice(["whole", "part", "part", "maintenance"])
         kind = rng.choice(["whole", "part"]) if name == "r0" else kind
@@ -147,13 +153,9 @@ class Site:
         twin = self.twin(Bounds(), None, guard, wishes)
         twin.run_guarded([job], "fifo")
         for start in twin.starts:
+            rows = [(name.split("\0")[0], tasks, amounts) for name, tasks, amounts in start.rows]
             end = NOW + rng.choice([-5, 1, 5, 10, 20, 40])
-            rows = [(name.split("\0")[0], amounts) for name, _, amounts in start.rows]
-            where = [self.tables.nodes.names.find(name) for name, _ in rows]
-            name = wishes.get(job_id, "")
-            vectors = [self.vector(amounts) for _, amounts in rows]
-            self.tables.running.add(job_id, end, where, vectors, name)
-            self.held += [Member(node, end, amounts, name) for node, amounts in rows]
+            self.run(end, rows, wishes.get(job_id, ""))
 
     def add_job(self, job_id: int) -> None:
         rng = self.rng
@@ -163,7 +165,7 @@ class Site:
             duration=rng.choice([4, 4, 5, 9, 10, 11, 20, 50]),
             submit=rng.randint(0, 5),
             priority=rng.choice([0, 0, 1]),
-            begin=rng.choice([0] * 9 + [NOW + 5]),
+            begin=rng.choice([0] * 9 + [self.now + 5]),
             gate=rng.choice([0] * 9 + [int(VerdictCode.DEPENDENCY)]),
             count=rng.choice([1, 1, 1, 1, 1, 3, 0]),
             limit=rng.choice(["", "", "u"]),
@@ -182,6 +184,46 @@ class Site:
             self.tables.reservations.want(job_id, name, who)
             self.wishes[job_id] = name if who is ANN else "none"
 
+    def advance(self, made: Plan) -> None:
+        """Carry out the starts, end what is over and perhaps something else, go on in time."""
+        rng, tables = self.rng, self.tables
+        by_id = {job.job_id: job for job in self.jobs}
+        for i, job_id in enumerate(made.start_job.tolist()):
+            job, name = by_id[job_id], self.wishes.get(job_id, "")
+            self.run(self.now + job.duration, self.rows(made, "start", i), name)
+            job.count -= 1
+            tables.jobs.update(job_id, count=job.count)
+        for job in [job for job in self.jobs if job.count == 0]:
+            self.jobs.remove(job)
+            tables.jobs.remove(job.job_id)
+            self.wishes.pop(job.job_id, None)
+        self.now += rng.choice([1, 4, 5, 10])
+        for job_id, some in list(self.running.items()):
+            if some[0].end <= self.now or rng.random() < 0.2:
+                tables.running.remove(job_id)
+                for held in self.running.pop(job_id):
+                    for key, amount in held.amounts.items():
+                        self.twins[held.node].free[key] += amount
+        if rng.random() < 0.3:
+            name = rng.choice(["r1", "r2"])
+            if name in tables.reservations:
+                tables.reservations.remove(name)
+            else:
+                self.reserve(name)
+        self.add_job(self.next_id)
+        self.next_id += 1
+
+    def run(self, end: int, rows: list[tuple[str, int, dict[str, int]]], reservation: str) -> None:
+        """Let a job run, in a reservation or not."""
+        where = [self.tables.nodes.names.find(name) for name, _, _ in rows]
+        vectors = [self.vector(amounts) for _, _, amounts in rows]
+        self.tables.running.add(self.next_id, end, where, vectors, reservation)
+        self.running[self.next_id] = [Member(n, end, a, reservation) for n, _, a in rows]
+        for name, _, amounts in rows:
+            for key, amount in amounts.items():
+                self.twins[name].free[key] -= amount
+        self.next_id += 1
+
     def twin(
         self, bounds: Bounds, last: Last | None, guard: list[Reserved], wishes: dict[int, str]
     ) -> Guarded:
@@ -189,8 +231,9 @@ class Site:
             name: oracle.Node(**{**vars(twin), "free": dict(twin.free)})
             for name, twin in self.twins.items()
         }
+        held: list[oracle.Held] = [one for some in self.running.values() for one in some]
         limits = {"u": Limit(bounds=self.limits["u"].bounds)}
-        return Guarded(twins, list(self.held), self.now, bounds, last, limits, guard, wishes)
+        return Guarded(twins, held, self.now, bounds, last, limits, guard, wishes)
 
     def oracle(self, kind: PolicyKind, bounds: Bounds, last: Last | None = None) -> Guarded:
         leads = {PolicyKind.FIFO: "fifo", PolicyKind.EASY: "easy"}.get(kind, "")
@@ -267,3 +310,79 @@ def test_replanning_equals_its_oracle(seed: int, bounds: Bounds) -> None:
     site = Site(seed)
     made = site.plan(PolicyKind.CONSERVATIVE_REPLAN, bounds)
     site.equal(made, site.oracle(PolicyKind.CONSERVATIVE_REPLAN, bounds))
+
+
+@given(seed=SEEDS, bounds=BOUNDS, passes=st.integers(2, 4))
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_compressing_equals_its_oracle_pass_by_pass(seed: int, bounds: Bounds, passes: int) -> None:
+    """Members and others start, end in time or early, and reservations come and go."""
+    site = Site(seed, jobs=8)
+    kind, last, twin_last = PolicyKind.CONSERVATIVE, None, None
+    for _ in range(passes):
+        made = site.plan(kind, bounds, last)
+        twin = site.oracle(kind, bounds, twin_last)
+        site.equal(made, twin)
+        last, twin_last = Promises.of(made), twin.result()
+        site.advance(made)
+
+
+@given(seed=SEEDS, kind=st.sampled_from(list(PolicyKind)))
+@settings(deadline=None, max_examples=2 * EXAMPLES)
+def test_nobody_crosses_an_edge_of_a_reservation(seed: int, kind: PolicyKind) -> None:
+    """Others leave what is reserved; members keep to its nodes, amounts and times."""
+    site = Site(seed)
+    made = site.plan(kind, Bounds())
+    jobs = {job.job_id: job for job in site.jobs}
+    gangs = [(int(j), NOW, "start", i) for i, j in enumerate(made.start_job)]
+    gangs += [(int(j), int(made.head_start[i]), "head", i) for i, j in enumerate(made.head_job)]
+    taken: list[tuple[str, str, int, int, dict[str, int]]] = []
+    for job_id, start, ptr, i in gangs:
+        wish, end = site.wishes.get(job_id, ""), start + jobs[job_id].duration
+        for name, _, amounts in site.rows(made, ptr, i):
+            taken.append((wish, name, start, end, amounts))
+    for one in site.reserved():
+        for name, kept in one.kept.items():
+            for start, end in one.instances:
+                mine = [t for t in taken if t[1] == name and t[2] < end and start < t[3]]
+                for wish, _, begin, stop, amounts in mine:
+                    if wish == one.name:
+                        assert start <= begin < stop <= end
+                        assert all(amounts[key] <= kept[key] for key in amounts)
+                    elif not wish:
+                        left = {k: v - kept.get(k, 0) for k, v in site.twins[name].capacity.items()}
+                        assert all(amounts[key] <= left[key] for key in amounts)
+    by_name = {one.name: one for one in site.reserved()}
+    for wish, name, start, end, _ in taken:
+        if wish:
+            assert name in by_name[wish].kept
+            assert any(s <= start and end <= e for s, e in by_name[wish].instances)
+
+
+@given(seed=SEEDS, kind=st.sampled_from(list(PolicyKind)))
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_reservations_that_are_over_change_nothing(seed: int, kind: PolicyKind) -> None:
+    site = Site(seed)
+    for job_id in site.wishes:
+        site.tables.reservations.forget(job_id)
+    site.now = NOW + 1000
+    made = site.plan(kind, Bounds())
+    for name in ("r0", "r1", "r2"):
+        if name in site.tables.reservations:
+            site.tables.reservations.remove(name)
+    without = site.plan(kind, Bounds())
+    for column in fields(made):
+        ours, theirs = getattr(made, column.name), getattr(without, column.name)
+        assert np.array_equal(ours, theirs), column.name
+
+
+def test_the_same_holds_without_compiling() -> None:
+    """The kernels are plain Python too: what the oracle tests cover is what runs."""
+    if "NUMBA_DISABLE_JIT" in os.environ:
+        return
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "SCHED_EXAMPLES": "15"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += [str(Path(__file__)), "-k", "equal"]
+    done = subprocess.run(
+        command, env=env, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
