@@ -257,7 +257,7 @@ def estimate(
     counters = scratch.counters
     if budget <= 0 or counters[WAITERS] == 0:
         return
-    sort_starts(timeline, int(counters[ROWS]))
+    sort_starts(timeline, counters)
     alone = estimate_together(cluster, req, timeline, scratch, now, budget)
     for shape in req.missing[:alone].tolist():
         if counters[STEPS] >= budget:

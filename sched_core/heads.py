@@ -32,7 +32,6 @@ from sched_core.views import (
     NODES,
     ORDER,
     PROMISE,
-    ROWS,
     STATE,
     WEIGHT,
     Cluster,
@@ -195,7 +194,7 @@ def lead(
     """Record `i` has its turn and does not fit: make it the head of its partitions, if it can be."""
     row = queue.order[i]
     shape, duration = int(queue.jobs[J_SHAPE, row]), int(queue.jobs[J_DURATION, row])
-    sort_starts(timeline, int(scratch.counters[ROWS]))
+    sort_starts(timeline, scratch.counters)
     held = int(not fifo)
     when = search(cluster, req, timeline, queue, scratch, shape, duration, 1, held, now)
     if when == FAR and not fifo:  # it may be in the way of a head that it can run at all

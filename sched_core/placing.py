@@ -160,18 +160,19 @@ def start_gang(
     """
     parts = req.parts
     most = req.shapes[HIGH, shape]
-    for heed in range(
-        int(lack == FAR), -1, -1
-    ):  # then as if no promise and no blocked head stood in its way
+    first = int(lack < FAR)
+    for alone in range(first, 2):  # then as if no promise and no blocked head stood in its way
+        until = end if alone == 0 else 0
         for option in range(parts.shape[1]):
             part = parts[shape, option]
-            if part < 0 or (heed == 1 and fifo and scratch.options[STATE, part] > 0):
+            if part < 0 or (alone == 0 and fifo and scratch.options[STATE, part] > 0):
                 continue
-            found = gather(cluster, req, scratch, shape, part, end * heed, heed == 1)
-            if heed == 1 and scratch.options[CHOICE, part] > 0:
+            heed = alone == 0 or not fifo  # nothing is blocked but under FIFO: cursors still tell
+            found = gather(cluster, req, scratch, shape, part, until, heed)
+            if alone == 0 and scratch.options[CHOICE, part] > 0:
                 arrange(cluster, req, scratch, shape, found, scratch.options[CHOICE, part])
             size = choose(cluster, req, scratch, shape, found, most)
-            if size > 0 and heed == 1:
+            if size > 0 and alone == 0:
                 commit(cluster, req, timeline, queue, scratch, shape, part, row, size, now, end)
                 return True
             if size > 0 and lack < FAR:

@@ -8,7 +8,7 @@ resources on concrete nodes, what each promised node has left at the shadow time
 
 from __future__ import annotations
 
-from sched_core.columns import Matrix
+from sched_core.columns import Matrix, Vector
 from sched_core.fit import choose, fill_amount, hosts, may_host, set_marks, suits
 from sched_core.jit import entry, inlined, kernel
 from sched_core.views import (
@@ -50,6 +50,7 @@ from sched_core.views import (
     RUN_END,
     RUN_KIND,
     RUN_NODE,
+    SORTED,
     SPARE,
     STAMP,
     STEPS,
@@ -65,36 +66,62 @@ from sched_core.views import (
 )
 
 
-@entry
-def sort_starts(timeline: Timeline, count: int) -> None:
-    """Order the first `count` placed rows by release time, stably. O(k), times the digits of time.
+@inlined
+def merge(rows: Matrix, known: int, count: int) -> None:
+    """Merge ROW_ORDER up to `known` with the rest up to `count`, both sorted, stably. O(count)."""
+    left, right = known - 1, count - 1
+    for i in range(known, count):
+        rows[ROW_SCRATCH, i] = rows[ROW_ORDER, i]
+    at = count - 1
+    while right >= known and left >= 0:  # from the end: what is not moved need not be read
+        old, new = rows[ROW_ORDER, left], rows[ROW_SCRATCH, right]
+        if rows[ROW_RELEASE, old] > rows[ROW_RELEASE, new]:
+            rows[ROW_ORDER, at] = old
+            left -= 1
+        else:
+            rows[ROW_ORDER, at] = new
+            right -= 1
+        at -= 1
+    while right >= known:
+        rows[ROW_ORDER, at] = rows[ROW_SCRATCH, right]
+        right -= 1
+        at -= 1
 
-    By digits of 11 bits, least first. Invariant: `rows[ROW_ORDER, :count]` is a permutation with
-    rising ROW_RELEASE.
+
+@entry
+def sort_starts(timeline: Timeline, counters: Vector) -> None:
+    """Order the placed rows by release time, stably. O(k), and times the digits of time if new.
+
+    Those of the last call (`counters[SORTED]`) are in order; the rest is sorted by digits of 11
+    bits, least first, and merged with them. Invariant: `rows[ROW_ORDER, :count]` is a permutation
+    with rising ROW_RELEASE.
     """
     rows = timeline.rows
     buckets = timeline.buckets
+    known, count = counters[SORTED], counters[ROWS]
     low, high = FAR, 0
-    for i in range(count):
+    for i in range(known, count):
         rows[ROW_ORDER, i] = i
         low = min(low, rows[ROW_RELEASE, i])
         high = max(high, rows[ROW_RELEASE, i])
     shift = 0
-    while count > 0 and (high - low) >> shift > 0:
+    while count > known and (high - low) >> shift > 0:
         buckets[:] = 0
-        for i in range(count):
+        for i in range(known, count):
             digit = ((rows[ROW_RELEASE, i] - low) >> shift) & (BUCKETS - 1)
             buckets[digit + 1] += 1
         for digit in range(BUCKETS):
             buckets[digit + 1] += buckets[digit]
-        for i in range(count):
+        for i in range(known, count):
             row = rows[ROW_ORDER, i]
             digit = ((rows[ROW_RELEASE, row] - low) >> shift) & (BUCKETS - 1)
-            rows[ROW_SCRATCH, buckets[digit]] = row
+            rows[ROW_SCRATCH, known + buckets[digit]] = row
             buckets[digit] += 1
-        for i in range(count):
+        for i in range(known, count):
             rows[ROW_ORDER, i] = rows[ROW_SCRATCH, i]
         shift += BUCKET_BITS
+    merge(rows, known, count)
+    counters[SORTED] = count
 
 
 @kernel

@@ -343,4 +343,6 @@ DEPTH = 15
 BEST = 16
 """Partition that the last search found to be the earliest."""
 POPULARS = 17
-COUNTERS = 18
+SORTED = 18
+"""Placed rows that ROW_ORDER has in order."""
+COUNTERS = 19
