@@ -114,7 +114,7 @@ def test_the_machine_is_given_or_the_header_s(tmp_path: Path) -> None:
     trace = write(tmp_path / "log.swf", HEADER, line(1, 0, 1, 1, 1, 1))
     assert machine(trace, None, None) == Machine(16)
     assert machine(trace, 5, None) == Machine(5)
-    assert machine(trace, None, "3x4") == Machine(12, 3, 4)
+    assert machine(trace, None, "3x4") == Machine(12, ((3, 4),))
     bare = write(tmp_path / "bare.swf", line(1, 0, 1, 1, 1, 1))
     with pytest.raises(CsimError, match="--pool PROCESSORS"):
         machine(bare, None, None)

@@ -1,12 +1,14 @@
-"""`csim replay TRACE`: what a policy would have made of a workload.
+"""`csim`: what a policy would have made of a workload.
 
     csim replay log.swf.gz --policy easy --pool 128
     csim replay log.swf.gz --compare fcfs,easy,easy-sjbf,conservative --pool 128
-    csim openb nodes.csv.gz pods.csv.gz --placement random,bestfit,fgd
     csim replay log.swf.gz --policy easy --clairvoyant --nodes 100x1 --jobs starts.csv
+    csim replay /var/lib/crane/controller
+    csim whatif /var/lib/crane/controller --set policy=conservative --set 'nodes.n[1-4].cpus=32'
+    csim openb nodes.csv.gz pods.csv.gz --placement random,bestfit,fgd
 
-Exit code 0: done; 2: the arguments or the trace are wrong, said in one line; 6: a file cannot be
-written; 130: interrupted.
+Exit code 0: done; 2: the arguments, the trace or the log are wrong, said in one line; 6: a file
+cannot be written; 130: interrupted.
 """
 
 from __future__ import annotations
@@ -15,23 +17,23 @@ import argparse
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Iterator
 
 from cranectld.sim.csim.chart import chart
+from cranectld.sim.csim.command import (
+    POLICIES,
+    add_scenario,
+    add_source,
+    measured,
+    scenario_of,
+    source_of,
+)
 from cranectld.sim.csim.errors import CsimError
-from cranectld.sim.csim.machine import machine
-from cranectld.sim.csim.measures import measures
+from cranectld.sim.csim.files import whole_file
 from cranectld.sim.csim.openb import add_parser, openb
 from cranectld.sim.csim.plot import check_plot, write_plot
-from cranectld.sim.csim.replay import LEARNED, Progress, Scenario, replay
 from cranectld.sim.csim.report import Result, as_json, as_text, write_jobs
-from cranectld.sim.csim.trace import read_swf
-from cranectld.sim.csim.workload import FILTERS, workload
-from sched_core.orders import ORDERS
-
-POLICIES = ("fcfs", "easy", "easy-sjbf", "conservative", "conservative-replan", *LEARNED)
-BAR = 30
+from cranectld.sim.csim.source import Source
+from cranectld.sim.csim.whatif import add_whatif, whatif
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "openb":
             return openb(options)
-        sys.stdout.write(_replay(options))
+        sys.stdout.write((whatif if options.command == "whatif" else _replay)(options))
         sys.stdout.flush()
     except CsimError as error:
         sys.stderr.write(f"csim: error: {error}\n")
@@ -61,35 +63,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=__doc__,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("replay", help="replay a trace (SWF, plain or gzip)")
-    one.add_argument("trace", metavar="TRACE", help="a file in the Standard Workload Format")
+    one = commands.add_parser("replay", help="replay a trace (SWF, plain or gzip) or a site's log")
+    add_source(one)
     which = one.add_mutually_exclusive_group()
-    which.add_argument("--policy", choices=POLICIES, default="easy", help="default: easy")
+    which.add_argument(
+        "--policy", choices=POLICIES, help="default: easy; of a log: what was in force"
+    )
     which.add_argument("--compare", metavar="POLICY,...", type=_policies, help="a table of several")
-    size = one.add_mutually_exclusive_group()
-    size.add_argument(
-        "--pool", metavar="P", type=int, help="processors; default: the header's MaxProcs"
-    )
-    size.add_argument(
-        "--nodes", metavar="NxC,...", help="N nodes of C CPUs each, planned as on a cluster"
-    )
-    one.add_argument(
-        "--clairvoyant", action="store_true", help="estimates are the runtimes, not the users'"
-    )
-    one.add_argument("--order", choices=ORDERS, default="fcfs", help="of the queue; default: fcfs")
-    one.add_argument("--depth", type=int, default=0, help="jobs a pass looks at; default 0: all")
-    one.add_argument(
-        "--window", metavar="S", type=int, default=0, help="of promises; conservative, --nodes"
-    )
-    one.add_argument(
-        "--resolution", metavar="S", type=int, default=1, help="of promises; conservative, --nodes"
-    )
-    one.add_argument("--filter", choices=FILTERS, default="strong", help="default: strong")
+    add_scenario(one)
     one.add_argument("--jobs", metavar="OUT.csv", help="write job_id,submit,start,end of every job")
     one.add_argument(
         "--plot", metavar="OUT.png|html", help="draw utilisation, queue and a Gantt chart"
     )
     one.add_argument("--json", action="store_true", help="figures as JSON")
+    add_whatif(commands)
     add_parser(commands)
     return parser
 
@@ -106,34 +93,30 @@ def _replay(options: argparse.Namespace) -> str:
     """Do what is asked for; gives what is to be printed."""
     policies = options.compare or (options.policy,)
     _check(options, policies)
-    trace = read_swf(options.trace)
-    where = machine(trace, options.pool, options.nodes)
-    jobs = workload(trace, where.processors, options.filter)
-    results = []
-    for policy in policies:
-        bounds = (options.clairvoyant, options.window, options.resolution)
-        scenario = Scenario(policy, options.order, options.depth, *bounds)
-        with _progress(scenario) as shown:
-            outcome = replay(jobs, where, scenario, shown)
-        found = measures(jobs, outcome.start, where.processors)
-        results.append(Result(scenario, outcome, found))
-    if options.jobs:
-        write_jobs(options.jobs, jobs, results[0].outcome.start)
-    if options.plot:
-        title = f"{os.path.basename(options.trace)}: {results[0].scenario}, {where}"
-        drawn = chart(title, jobs, results[0].outcome.start, where.processors)
-        write_plot(options.plot, drawn)
-    return (as_json if options.json else as_text)(options.trace, jobs, where, results)
+    source = source_of(options)
+    scenarios = [scenario_of(options, source, policy) for policy in policies]
+    results = [measured(source, scenario) for scenario in scenarios]
+    _write(options, source, results[0])
+    document = as_json if options.json else as_text
+    return document(options.trace, source.jobs, source.machine, results)
 
 
-def _check(options: argparse.Namespace, policies: tuple[str, ...]) -> None:
+def _write(options: argparse.Namespace, source: Source, result: Result) -> None:
+    """The files that are asked for: all of them, or none."""
+    jobs, start = source.jobs, result.outcome.start
+    with contextlib.ExitStack() as files:
+        if options.jobs:
+            write_jobs(files.enter_context(whole_file(options.jobs)), jobs, start)
+        if options.plot:
+            begun = start >= 0
+            title = f"{os.path.basename(options.trace)}: {result.scenario}, {source.machine}"
+            drawn = chart(title, jobs.only(begun), start[begun], source.machine.processors)
+            partial = files.enter_context(whole_file(options.plot))
+            write_plot(partial, drawn, png=options.plot.endswith(".png"))
+
+
+def _check(options: argparse.Namespace, policies: tuple[str | None, ...]) -> None:
     """Refuse what could only fail after a long replay."""
-    if options.depth < 0:
-        raise CsimError(f"--depth {options.depth} is below 0; 0 means all jobs")
-    if options.window < 0:
-        raise CsimError(f"--window {options.window} is below 0; 0 means any time from now")
-    if options.resolution < 1:
-        raise CsimError(f"--resolution {options.resolution} is not a second or more")
     for option, path in (("--jobs", options.jobs), ("--plot", options.plot)):
         if path and len(policies) > 1:
             raise CsimError(f"{option} is for one policy; give --policy instead of --compare")
@@ -141,30 +124,6 @@ def _check(options: argparse.Namespace, policies: tuple[str, ...]) -> None:
             raise CsimError(f"{option} {path} is the trace itself; name another file")
     if options.plot:
         check_plot(options.plot)
-
-
-@contextlib.contextmanager
-def _progress(scenario: Scenario) -> Iterator[Progress | None]:
-    """A bar on standard error if that is a terminal; it is gone when the replay is over."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    begun = time.monotonic()
-
-    def show(started: int, jobs: int) -> None:
-        done = started * BAR // jobs
-        spent = time.monotonic() - begun
-        bar = "#" * done + "." * (BAR - done)
-        sys.stderr.write(f"\r{scenario} [{bar}] {started:,} of {jobs:,} jobs, {spent:.0f} s\x1b[K")
-        sys.stderr.flush()
-
-    sys.stderr.write(f"\r{scenario}: loading kernels\x1b[K")
-    sys.stderr.flush()
-    try:
-        yield show
-    finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
 
 
 if __name__ == "__main__":

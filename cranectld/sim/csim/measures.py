@@ -34,11 +34,13 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class SizeClass:
-    """Jobs of `low` to `high` processors."""
+    """Jobs of `low` to `high` processors (CPUs)."""
 
     low: int
     high: int
     waits: Waits
+    utilisation: float
+    """By jobs of the class alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,27 @@ class Measures:
     """Only those that have jobs, smallest first."""
 
 
-def measures(jobs: Workload, start: Ints, processors: int) -> Measures:
-    """Sum up a replay in which every job started. O(n log n)."""
+def measures(jobs: Workload, start: Ints, processors: int, split: int = 0) -> Measures:
+    """Sum up a replay in which every job started. O(n log n).
+
+    Size classes are those of a machine of `split` processors; 0: of this one.
+    """
+    split = max(split or processors, int(jobs.procs.max()))
     wait = start - jobs.submit
     makespan = int((start + jobs.run).max() - jobs.submit.min())
-    work = float((jobs.procs.astype(np.float64) * jobs.run).sum())
+    work = (jobs.procs if jobs.cpu is None else jobs.cpu / 1000).astype(np.float64) * jobs.run
+    capacity = float(processors) * makespan
     classes = []
     low = 1
-    for high in sorted({1, *(max(1, processors // part) for part in (16, 4, 2, 1))}):
+    for high in sorted({1, *(max(1, split // part) for part in (16, 4, 2, 1))}):
         chosen = (jobs.procs >= low) & (jobs.procs <= high)
         if chosen.any():
-            classes.append(SizeClass(low, high, _waits(wait[chosen], jobs.run[chosen])))
+            waits = _waits(wait[chosen], jobs.run[chosen])
+            classes.append(SizeClass(low, high, waits, float(work[chosen].sum()) / capacity))
         low = high + 1
     return Measures(
         waits=_waits(wait, jobs.run),
-        utilisation=work / (float(processors) * makespan),
+        utilisation=float(work.sum()) / capacity,
         makespan=makespan,
         classes=tuple(classes),
     )

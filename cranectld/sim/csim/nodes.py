@@ -67,8 +67,9 @@ class _Replay:
         self._run = jobs.run.tolist()
         self._start = np.full(len(jobs), -1, np.int64)
         self._started = 0
-        self._rank, self._priority = _queue(jobs, site, scenario.order)
-        self._arrivals = deque(_by_time(site.eligible, self._rank))
+        self._turn = site.turn.tolist()
+        self._priority = _priority(jobs, site, scenario.order).tolist()
+        self._arrivals = deque(_by_time(site))
         self._changes = deque(site.changes)
         self._ends: list[tuple[int, int]] = []
         self._arrays: dict[int, tuple[list[int], deque[int]]] = {}
@@ -117,7 +118,7 @@ class _Replay:
                 return
             going[0] += 1
         shape = self._tables.shapes.intern(self._site.requests[i])
-        fixed = {"duration": self._estimate[i], "submit": self._rank[i]}
+        fixed = {"duration": self._estimate[i], "submit": self._turn[i]}
         self._tables.jobs.add(i, shape, priority=self._priority[i], **fixed)
         if self._by_length is not None:
             self._by_length.add(i, shape, priority=-self._estimate[i], **fixed)
@@ -192,23 +193,22 @@ class _Replay:
         heapq.heappush(self._ends, (held.end, i))
 
 
-def _queue(jobs: Workload, site: Site, order: str) -> tuple[list[int], list[int]]:
-    """Place of each job by submission, and its priority."""
-    turn = np.argsort(jobs.submit, kind="stable")
-    place = np.empty(len(turn), np.int64)
-    place[turn] = np.arange(len(turn))
+def _priority(jobs: Workload, site: Site, order: str) -> Ints:
+    """Of each job: the site's, or by its place in another order."""
     if order == "fcfs":
-        return place.tolist(), site.priority.tolist()
-    priority = np.empty(len(turn), np.int64)
+        return site.priority
+    by_turn = np.argsort(site.turn)
     estimate = np.minimum(jobs.estimate, DURATION_MAX)
-    priority[turn] = -rank(order, jobs.submit[turn], jobs.procs[turn], estimate[turn])
-    return place.tolist(), priority.tolist()
+    priority = np.empty(len(by_turn), np.int64)
+    columns = (column[by_turn] for column in (jobs.submit, jobs.procs, estimate))
+    priority[by_turn] = -rank(order, *columns)
+    return priority
 
 
-def _by_time(eligible: Ints, place: list[int]) -> list[tuple[int, int]]:
+def _by_time(site: Site) -> list[tuple[int, int]]:
     """(instant, job) in the order in which jobs come to wait."""
-    turn = np.lexsort((np.array(place, np.int64), eligible))
-    return list(zip(eligible[turn].tolist(), turn.tolist(), strict=True))
+    order = np.lexsort((site.turn, site.eligible))
+    return list(zip(site.eligible[order].tolist(), order.tolist(), strict=True))
 
 
 def _policy(scenario: Scenario) -> Policy:

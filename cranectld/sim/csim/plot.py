@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cranectld.sim.csim.chart import Chart
 from cranectld.sim.csim.errors import CsimError
-from cranectld.sim.csim.files import whole_file
 from cranectld.sim.csim.plot_html import as_html
 from cranectld.sim.csim.plot_png import require_matplotlib, write_png
 
@@ -17,11 +16,10 @@ def check_plot(path: str) -> None:
         raise CsimError(f"--plot {path!r} ends neither in .png nor in .html; name the format so")
 
 
-def write_plot(path: str, chart: Chart) -> None:
-    """Draw a chart into a file of a name that `check_plot` accepts. Raises CsimError."""
-    with whole_file(path) as partial:
-        if path.endswith(".png"):
-            write_png(partial, chart)
-        else:
-            with open(partial, "w", encoding="utf-8") as file:
-                file.writelines(as_html(chart))
+def write_plot(path: str, chart: Chart, *, png: bool) -> None:
+    """Draw a chart into a file, as a picture or as HTML. Raises OSError."""
+    if png:
+        write_png(path, chart)
+    else:
+        with open(path, "w", encoding="utf-8") as file:
+            file.writelines(as_html(chart))

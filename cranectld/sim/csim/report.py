@@ -6,14 +6,15 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from cranectld.sim.csim.files import whole_file
+import numpy as np
+
 from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.measures import Measures, Waits
 from cranectld.sim.csim.replay import Outcome, Scenario
 from cranectld.sim.csim.workload import Workload
 from sched_core.columns import Ints
 
-_WAITS = ("mean wait", "median", "p95", "max", "slowdown")
+WAITS = ("mean wait", "median", "p95", "max", "slowdown")
 JOBS_HEADER = "job_id,submit,start,end"
 
 
@@ -24,6 +25,8 @@ class Result:
     scenario: Scenario
     outcome: Outcome
     measures: Measures
+    unstarted: int = 0
+    """Jobs that the nodes never had room for; they are in no figure."""
 
 
 def as_text(path: str, jobs: Workload, machine: Machine, results: list[Result]) -> str:
@@ -38,29 +41,32 @@ def as_text(path: str, jobs: Workload, machine: Machine, results: list[Result]) 
 
 def _one(result: Result) -> list[str]:
     found = result.measures
-    rows = [["processors", "jobs", *_WAITS]]
+    rows = [["processors", "jobs", *WAITS]]
     for part in found.classes:
         name = f"{part.low}-{part.high}" if part.low < part.high else str(part.low)
-        rows.append([name, *_cells(part.waits)])
-    rows.append(["all", *_cells(found.waits)])
+        rows.append([name, *cells(part.waits)])
+    rows.append(["all", *cells(found.waits)])
     return [
         f"policy       {result.scenario}",
         f"utilisation  {found.utilisation:.4f}",
         f"makespan     {found.makespan:,} s",
         *(f"promises     {kept}" for kept in _promises(result)),
+        *(f"not started  {count}" for count in _unstarted(result)),
         "",
-        *_aligned(rows),
+        *aligned(rows),
     ]
 
 
 def _several(results: list[Result]) -> list[str]:
-    rows = [["policy", "jobs", *_WAITS, "utilisation", "makespan"]]
+    rows = [["policy", "jobs", *WAITS, "utilisation", "makespan"]]
     for result in results:
         found = result.measures
         rest = [f"{found.utilisation:.4f}", f"{found.makespan:,}"]
-        rows.append([str(result.scenario), *_cells(found.waits), *rest])
-    kept = [f"{result.scenario}: {text}" for result in results for text in _promises(result)]
-    return [*_aligned(rows), *([""] if kept else []), *kept]
+        rows.append([str(result.scenario), *cells(found.waits), *rest])
+    told = [(result, text) for result in results for text in _promises(result)]
+    told += [(result, f"{text} not started") for result in results for text in _unstarted(result)]
+    kept = [f"{result.scenario}: {text}" for result, text in told]
+    return [*aligned(rows), *([""] if kept else []), *kept]
 
 
 def _promises(result: Result) -> list[str]:
@@ -70,7 +76,13 @@ def _promises(result: Result) -> list[str]:
     return [f"{result.outcome.promises:,} jobs promised a start, {result.outcome.broken:,} broken"]
 
 
-def _cells(waits: Waits) -> list[str]:
+def _unstarted(result: Result) -> list[str]:
+    """One text if there are any, else none."""
+    return [f"{result.unstarted:,} jobs"] if result.unstarted else []
+
+
+def cells(waits: Waits) -> list[str]:
+    """Figures under `jobs` and WAITS."""
     return [
         f"{waits.jobs:,}",
         f"{waits.mean:,.1f}",
@@ -81,13 +93,16 @@ def _cells(waits: Waits) -> list[str]:
     ]
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """First column to the left, figures to the right."""
+def aligned(rows: list[list[str]], names: int = 1) -> list[str]:
+    """The first columns, `names` of them, to the left, figures to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
-        figures = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *figures]))
+        fitted = [
+            cell.ljust(width) if i < names else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(fitted).rstrip())
     return lines
 
 
@@ -102,6 +117,7 @@ def as_json(path: str, jobs: Workload, machine: Machine, results: list[Result]) 
             dataclasses.asdict(result.scenario)
             | dataclasses.asdict(result.measures)
             | {"promises": result.outcome.promises, "broken": result.outcome.broken}
+            | {"unstarted": result.unstarted}
             for result in results
         ],
     }
@@ -109,10 +125,10 @@ def as_json(path: str, jobs: Workload, machine: Machine, results: list[Result]) 
 
 
 def write_jobs(path: str, jobs: Workload, start: Ints) -> None:
-    """Every job in the order of the trace, `JOBS_HEADER` first. The file is whole or not there."""
-    end = start + jobs.run
+    """Every job in the order of the trace, `JOBS_HEADER` first; -1: it never started. OSError."""
+    end = np.where(start >= 0, start + jobs.run, -1)
     columns = [column.tolist() for column in (jobs.job_id, jobs.submit, start, end)]
     rows = (f"{a},{b},{c},{d}\n" for a, b, c, d in zip(*columns, strict=True))
-    with whole_file(path) as partial, open(partial, "w", encoding="ascii") as file:
+    with open(path, "w", encoding="ascii") as file:
         file.write(f"{JOBS_HEADER}\n")
         file.writelines(rows)

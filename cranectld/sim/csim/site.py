@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from cranectld.core.fold import NodeRow, RunningRow
 from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.workload import Workload
@@ -32,7 +34,9 @@ class Site:
     eligible: Ints
     """Instant (s) from which a job may start."""
     priority: Ints
-    """Higher is first; equals by submission."""
+    """Higher is first; equals by `turn`."""
+    turn: Ints
+    """Place in order of submission, 0 the first."""
     changes: tuple[tuple[int, NodeRow], ...] = ()
     """What a node is from an instant (s) on, by rising instants."""
     held: tuple[Held, ...] = ()
@@ -50,7 +54,9 @@ def plain_site(jobs: Workload, machine: Machine) -> Site:
         if size not in known:
             known[size] = Request(partitions=PARTITION, cpu_per_task=CPU, ntasks=size)
     requests = tuple(known[size] for size in jobs.procs.tolist())
-    return Site(nodes, requests, jobs.submit, 0 * jobs.submit)
+    turn = np.empty(len(jobs), np.int64)
+    turn[np.argsort(jobs.submit, kind="stable")] = np.arange(len(jobs))
+    return Site(nodes, requests, jobs.submit, 0 * turn, turn)
 
 
 def plain_node(name: str, cpus: int) -> NodeRow:

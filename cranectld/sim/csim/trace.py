@@ -1,8 +1,8 @@
 """Traces in the Standard Workload Format (Chapin et al. 1999), plain or gzip.
 
 Eighteen columns a job, separated by blanks, `-1` for unknown; lines that begin with `;` are the
-header. Of the columns these are kept: 1 job, 2 submit, 4 run, 5 processors allocated, 8 processors
-requested, 9 time requested, 12 user.
+header. Of the columns these are kept: 1 job, 2 submit, 3 wait, 4 run, 5 processors allocated, 8
+processors requested, 9 time requested, 12 user.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _VALUE_MAX = 1 << 48
 _NAMES = {
     0: "job",
     1: "submit",
+    2: "wait",
     3: "run time",
     4: "processors",
     7: "requested",
@@ -42,6 +43,7 @@ class Trace:
     """Fields of the header by name; the first of a name counts."""
     job_id: Ints
     submit: Ints
+    wait: Ints
     run: Ints
     allocated: Ints
     """Processors."""

@@ -7,7 +7,8 @@ scheduler ends a job at its limit).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,22 @@ class Workload:
     """What was left out or changed, each with its count."""
     user: Ints | None = None
     """Who submitted each job, a number; None: not known, all are taken to be one's."""
+    cpu: Ints | None = None
+    """Thousandths of a CPU each job held; None: whole processors."""
+    started: Ints | None = None
+    """When each job did start (s), -1: not known; None: of none."""
 
     def __len__(self) -> int:
         return len(self.job_id)
+
+    def only(self, keep: Mask) -> Workload:
+        """Some of the jobs, in the same order."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept: dict[str, Any] = {
+            name: column[keep] if isinstance(column, np.ndarray) else column
+            for name, column in columns.items()
+        }
+        return Workload(**kept)
 
 
 def workload(trace: Trace, pool: int, filtering: str) -> Workload:
@@ -79,6 +93,7 @@ def workload(trace: Trace, pool: int, filtering: str) -> Workload:
         run=np.minimum(trace.run, estimate)[keep],
         notes=tuple(notes),
         user=trace.user[keep],
+        started=np.where(trace.wait >= 0, trace.submit + trace.wait, -1)[keep],
     )
 
 
