@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import random
 import shutil
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,22 @@ from cranectld.store.snapshot import save_snapshot
 from cranectld.store.sqlite import open_store
 from sched_core.oracle_pool import PoolJob, pool_schedule
 
-sys.path.insert(0, str(Path(__file__).parent))
-from site_logs import NS, T0, SiteLog
-
-sys.path.pop(0)
 pytestmark = pytest.mark.usefixtures("compiled_kernels")
+NS = 1_000_000_000
+T0 = 1_700_000_000
+HERE = Path(__file__).parent
+
+
+def _builder() -> Any:
+    spec = importlib.util.spec_from_file_location("site_logs", HERE / "site_logs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SiteLog = _builder().SiteLog
 CPUS = 6
 
 
@@ -41,7 +53,8 @@ def some_jobs(seed: int, count: int = 30) -> list[PoolJob]:
 def recorded(path: Path, jobs: list[PoolJob], policy: str = "easy") -> str:
     log = SiteLog(path, {"n1": CPUS}, {"fcfs": "fifo"}.get(policy, policy))
     log.schedule(jobs, pool_schedule(jobs, CPUS, policy))
-    return log.close()
+    where: str = log.close()
+    return where
 
 
 def starts(path: Path) -> dict[int, int]:

@@ -56,9 +56,10 @@ def machine_of_nodes(text: str) -> Machine:
                 "--nodes 64x16,8x64"
             )
         groups.append((int(match[1]), int(match[2])))
+    found = _checked(Machine(sum(count * cpus for count, cpus in groups), tuple(groups)))
     if sum(count for count, _ in groups) > NODES_MAX:
         raise CsimError(f"--nodes {text!r}: a machine has at most {NODES_MAX:,} nodes")
-    return _checked(Machine(sum(count * cpus for count, cpus in groups), tuple(groups)))
+    return found
 
 
 def _checked(found: Machine) -> Machine:

@@ -115,7 +115,9 @@ def _text(source: Source, settings: list[Setting], notes: list[str], rows: list[
     count = rows[0].measures.waits.jobs
     lines = [f"{source.path}: {count:,} jobs on {source.machine}", *(f"  {n}" for n in notes), ""]
     for row in rows:
-        says = "what it says" if row.scenario is None else str(row.scenario)
+        says = (
+            "when they started by the log or trace" if row.scenario is None else str(row.scenario)
+        )
         if row.name == CHANGED:
             says = " ".join([f"{says};", *(given.text for given in settings)])
         lines.append(f"{row.name:<11}{says}")
