@@ -37,4 +37,4 @@ def test_an_example_prints_what_it_shows(command: str, output: str, tmp_path: Pa
 
 
 def test_the_document_has_examples() -> None:
-    assert len(EXAMPLES) == DOCUMENT.count("```sh") == 3
+    assert len(EXAMPLES) == DOCUMENT.count("```sh") == 4
