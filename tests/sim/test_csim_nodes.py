@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +101,58 @@ def test_nodes_of_several_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "3 jobs on 2 nodes of 2 CPUs each and 1 node of 4 CPUs" in capsys.readouterr().out
     assert main(["replay", str(trace), "--nodes", "2000000x1"]) == 2
     assert "at most 1,048,576 nodes" in capsys.readouterr().err
+
+
+ROOT = Path(__file__).resolve().parents[2]
+KTH = str(ROOT / "bench/data/KTH-SP2-1996-2.swf.gz")
+
+
+def small_trace(path: Path) -> str:
+    lines = [
+        f"{i} {j.submit} -1 {j.runtime} {j.processors} -1 -1 {j.processors} {j.estimate} "
+        "-1 1 1 1 1 -1 -1 -1 -1\n"
+        for i, j in enumerate(some_jobs(9, 30, 6))
+    ]
+    path.write_text("".join(lines))
+    return str(path)
+
+
+def test_the_same_command_writes_the_same_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = small_trace(tmp_path / "log.swf")
+    seen = []
+    for turn in ("a", "b"):
+        (tmp_path / turn).mkdir()
+        jobs, plot = tmp_path / turn / "starts.csv", tmp_path / turn / "plot.html"
+        words = ["--policy", "conservative", "--nodes", "2x1,1x4", "--plot", str(plot)]
+        assert main(["replay", trace, *words, "--jobs", str(jobs)]) == 0
+        seen.append((capsys.readouterr().out, jobs.read_bytes(), plot.read_bytes()))
+    assert seen[0] == seen[1]
+
+
+def test_files_are_written_both_or_neither(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = small_trace(tmp_path / "log.swf")
+    words = ["--pool", "6", "--jobs", str(tmp_path / "starts.csv")]
+    assert main(["replay", trace, *words, "--plot", str(tmp_path / "gone" / "plot.html")]) == 6
+    assert "plot.html: cannot be written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["log.swf"]
+
+
+@pytest.mark.parametrize("policy", ["easy", "conservative"])
+def test_an_interrupted_replay_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+) -> None:
+    files = ["--jobs", str(tmp_path / "starts.csv"), "--plot", str(tmp_path / "plot.html")]
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        assert main(["replay", KTH, "--nodes", "100x1", "--policy", policy, *files]) == 130
+    finally:
+        timer.cancel()
+    output = capsys.readouterr()
+    assert output.err == "csim: interrupted; nothing was written\n"
+    assert not output.out
+    assert not list(tmp_path.iterdir())
