@@ -9,6 +9,7 @@ import numpy as np
 
 from sched_core.columns import Ints, resized, room
 from sched_core.licences import LicenceTable
+from sched_core.names import MEMORY
 from sched_core.nodes import NodeTable
 from sched_core.ordering import Order
 from sched_core.terms import PreemptMode, RunningTerms
@@ -35,6 +36,8 @@ class RunningTable:
         self._rows = 0
         self._order = Order(self._key)
         self.terms = RunningTerms()
+        self._parked: dict[int, Ints] = {}
+        """Of each suspended job `[nodes, R]`: what it gave back and wants again."""
         self.columns: Ints = np.full((2, 16), -1, np.int64)
         """`node` and `end` as rows of one matrix."""
         self.node: Ints = self.columns[0]
@@ -107,6 +110,7 @@ class RunningTable:
         """A job ended, everywhere: all it held is free again."""
         rows = self._rows_of.pop(job_id)
         self.terms.forget(job_id, rows)
+        self._parked.pop(job_id, None)
         self.licences.give_back(job_id)
         self.reserved.pop(job_id, None)
         where = self.node[rows]
@@ -125,6 +129,53 @@ class RunningTable:
         self.end[rows] = min(end, END_MAX)
         self.licences.set_end(job_id, min(end, END_MAX))
         self._order.touch(rows)
+
+    def suspend(self, job_id: int, *, end: int | None = None, keep_gres: bool = True) -> None:
+        """Stop a job where it is: it gives back its CPUs, and keeps its memory and licences.
+
+        Also its generic resources, with `keep_gres` (processes that hold a device cannot let go of
+        it). What it keeps is released at its end as before, or at another `end` (s).
+        """
+        assert job_id not in self._parked, job_id
+        rows = self._rows_of[job_id]
+        parked = self.amount[rows, : len(self.nodes.dims)]
+        parked[:, MEMORY] = 0
+        if keep_gres:
+            parked[:, MEMORY + 1 :] = 0
+        self._parked[job_id] = parked
+        self._shift(rows, -parked)
+        if end is not None:
+            self.set_end(job_id, end)
+
+    def resume(self, job_id: int, end: int) -> list[int]:
+        """Let a suspended job run on, until `end` (s), if all that it gave back is free.
+
+        Gives the node rows on which it is not; then nothing changes. O(nodes of the job x R).
+        """
+        rows, parked = self._rows_of[job_id], self._parked[job_id]
+        where = self.node[rows]
+        free = self.nodes.free[where, : parked.shape[1]]
+        lacking = ((free < parked) & (parked > 0)).any(axis=1)
+        parent = np.array(self.nodes.dims.parent)[: parked.shape[1]]
+        for total in set(parent[parent >= 0].tolist()):  # devices without a type, too
+            types = parent == total
+            plain = parked[:, total] - parked[:, types].sum(axis=1)
+            lacking |= (free[:, total] - free[:, types].sum(axis=1) < plain) & (plain > 0)
+        if lacking.any():
+            return [int(node) for node in where[lacking]]
+        del self._parked[job_id]
+        self._shift(rows, parked)
+        self.set_end(job_id, end)
+        return []
+
+    def is_suspended(self, job_id: int) -> bool:
+        """Whether a running job is suspended."""
+        return job_id in self._parked
+
+    def _shift(self, rows: list[int], more: Ints) -> None:
+        """Let allocations hold more (less, below 0) than they do."""
+        self.amount[rows, : more.shape[1]] += more
+        self.nodes.free[self.node[rows], : more.shape[1]] -= more
 
     def set_terms(
         self,
@@ -203,11 +254,16 @@ class RunningTable:
                     names.text(int(self.node[a])),
                     int(self.end[a]),
                     sorted(dims.named(self.amount[a].tolist()).items()),
+                    sorted(dims.named(parked).items()),
                 )
-                for a in rows
+                for a, parked in zip(rows, self._parked_of(job_id, rows), strict=True)
             )
             for job_id, rows in self._rows_of.items()
         }
+
+    def _parked_of(self, job_id: int, rows: list[int]) -> list[list[int]]:
+        parked = self._parked.get(job_id)
+        return [[] for _ in rows] if parked is None else parked.tolist()
 
     def equals(self, other: RunningTable) -> bool:
         """Whether both tables hold the same jobs, allocations and terms."""
