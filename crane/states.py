@@ -103,6 +103,8 @@ class Reason(IntEnum):
     BEGIN_RETRY = 26
     SCHED_DEFER = 27
     """The pass ended before it reached this job (depth or time budget)."""
+    DEADLINE = 28
+    """It cannot end by its deadline any more."""
 
     @property
     def word(self) -> str:
@@ -110,7 +112,7 @@ class Reason(IntEnum):
         return _WORDS.get(self) or "".join(part.capitalize() for part in self.name.split("_"))
 
 
-_WORDS = {Reason.NONE: "None", Reason.SCHED_DEFER: "SchedDefer"}
+_WORDS = {Reason.NONE: "None", Reason.SCHED_DEFER: "SchedDefer", Reason.DEADLINE: "DeadLine"}
 
 
 class NodeState(IntEnum):

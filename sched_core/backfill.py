@@ -21,6 +21,7 @@ from sched_core.licencecheck import first_lack, licensed, take_licences
 from sched_core.limitcheck import charge, over_limit
 from sched_core.passover import pass_over
 from sched_core.placing import try_start
+from sched_core.timegates import longest_limit, shorter_limit
 from sched_core.verdict import LIMIT, NOT_REACHED, STARTED
 from sched_core.views import (
     AHEAD,
@@ -31,7 +32,6 @@ from sched_core.views import (
     FAR,
     FITTING_NODES,
     J_COUNT,
-    J_DURATION,
     J_LIMIT,
     J_PLAIN,
     J_SHAPE,
@@ -77,14 +77,14 @@ def start_tasks(
 ) -> bool:
     """Start what fits of record `i`; whether nothing is left to be decided about it.
 
-    If not, it cannot start all its tasks. A limit is looked at again before each task.
+    If not, it cannot start all its tasks. A limit is looked at again before each task. A start is
+    given the longest time limit that the record may have and for which it fits.
     """
     shapes = req.shapes
     records = queue.records
     counters = scratch.counters
     row = queue.order[i]
     shape = queue.jobs[J_SHAPE, row]
-    duration = queue.jobs[J_DURATION, row]
     limit = queue.jobs[J_LIMIT, row]
     while records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
         room = timeline.rows.shape[1] - counters[ROWS] >= counters[NODES]
@@ -98,18 +98,24 @@ def start_tasks(
                 records[V_CODE, i] = LIMIT
                 records[V_SHORT, i] = over - 1
                 return True
-        if shapes[FAIL_FROM, shape] <= duration:
-            return False
-        end, lack = now + duration, FAR
-        if licensed(queue, shape):
-            lack = first_lack(queue, shape, now, end)
-        if not try_start(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo, lack):
+        length, started = longest_limit(queue, row, now), False
+        while length > 0 and not started:
+            end, lack = now + length, FAR
+            fails = shapes[FAIL_FROM, shape] <= length
+            if not fails and licensed(queue, shape):
+                lack = first_lack(queue, shape, now, end)
+            started = not fails and try_start(
+                cluster, req, timeline, queue, scratch, shape, row, now, end, fifo, lack
+            )
+            if not started:
+                length = shorter_limit(req, queue, shape, row)
+        if not started:
             return False
         records[V_PLACED, i] += 1
         if limit >= 0:
             charge(queue, shape, limit)
         if licensed(queue, shape):
-            take_licences(queue, shape, now, end, 1)
+            take_licences(queue, shape, now, now + length, 1)
     records[V_CODE, i] = STARTED
     return True
 

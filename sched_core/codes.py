@@ -39,6 +39,8 @@ class VerdictCode(IntEnum):
     LIMIT = 28
     """A limit of its user, account or QoS."""
     REQUEUE_HOLD = 29
+    DEADLINE = 30
+    """It cannot end by its deadline any more, even with its least time limit: it is not started."""
 
 
 class Placement(IntEnum):

@@ -24,11 +24,12 @@ from sched_core.leading import lead
 from sched_core.licence_holes import licensed_hole
 from sched_core.licencecheck import licensed, take_licences
 from sched_core.outcome import explain, is_open, is_over, start_gang
+from sched_core.passover import gate_of
 from sched_core.profile import build
 from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own
 from sched_core.report import LATEST
+from sched_core.shortened import start_shortened, try_shortened
 from sched_core.verdict import (
-    ARRAY_LIMIT,
     BEGIN_TIME,
     LICENSES,
     NOT_REACHED,
@@ -43,9 +44,10 @@ from sched_core.views import (
     HIGH,
     J_BEGIN,
     J_COUNT,
+    J_DEADLINE,
     J_DURATION,
-    J_GATE,
     J_SHAPE,
+    J_TIME_MIN,
     LOW,
     NTASKS,
     PICK_NODE,
@@ -88,6 +90,14 @@ BY_RUNNING = int(MoveCause.RUNNING)
 
 
 @inlined
+def in_time(queue: Queue, i: int, start: int, now: int) -> bool:
+    """Whether record `i` may start now, but for resources, and ends by its deadline from `start`."""
+    row = queue.order[i]
+    end = start + queue.jobs[J_DURATION, row]
+    return is_open(queue, i, now) and bool(end <= queue.jobs[J_DEADLINE, row])
+
+
+@inlined
 def keep_promises(
     cluster: Cluster, req: Requests, queue: Queue, profile: Profile, held: Reservations
 ) -> None:
@@ -95,8 +105,9 @@ def keep_promises(
     records = held.records
     state = profile.state
     for i in range(records.shape[1]):
-        if 0 <= records[R_PROMISED, i] < FAR and is_open(queue, i, state[NOW]):
-            records[R_START, i] = max(records[R_PROMISED, i], state[NOW])
+        start = max(records[R_PROMISED, i], state[NOW])
+        if 0 <= records[R_PROMISED, i] < FAR and in_time(queue, i, start, state[NOW]):
+            records[R_START, i] = start
             if admit(cluster, req, queue, profile, held, i, BY_RUNNING):
                 state[LAST_HELD] = i + 1
 
@@ -158,7 +169,8 @@ def step(
     """Plan one task of record `i`, whose promise (`mine`) is lifted: its start, FAR if there is none.
 
     -1: there was no room for it in the bounds of the pass. Started or promised otherwise; FAR may
-    also mean that nothing is better than its promise. O(search + nodes of the gang x segments).
+    also mean that nothing is better than its promise. What is promised is all its time limit, to
+    end by its deadline; only what starts now may be given less. O(search + nodes of the gang x segments).
     """
     records = held.records
     state = profile.state
@@ -168,8 +180,16 @@ def step(
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
     now = state[NOW]
     limit = max(records[R_START, i] - 1, now) if mine else state[HORIZON]
+    limit = min(limit, queue.jobs[J_DEADLINE, row] - duration)
     slot = records[R_SLOT, i]
     when = best_hole(cluster, req, queue, scratch, profile, windows, slot, shape, duration, limit)
+    if when != now and queue.jobs[J_TIME_MIN, row] > 0:
+        short = start_shortened(cluster, req, timeline, queue, scratch, profile, i)
+        if short > 0 and mine:
+            own(profile, held, i, 0)
+            forget(profile, held, i)
+        if short != 0:
+            return int(now) if short > 0 else -1
     if when == FAR:
         return FAR
     most = shapes[HIGH, shape]
@@ -190,7 +210,7 @@ def step(
         forget(profile, held, i)
     part = req.parts[shape, state[OPTION]]
     if when == now:
-        start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size)
+        start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size, duration)
         return int(now)
     end = when + duration
     occupy(cluster, req, profile, held.rows, held.amount, at, shape, size, when, end)
@@ -332,22 +352,20 @@ def run_conservative(
         row = queue.order[i]
         shape = queue.jobs[J_SHAPE, row]
         records[V_AHEAD, i] = scratch.options[AHEAD, parts[shape, 0]]
-        if queue.jobs[J_GATE, row] != 0:
-            records[V_CODE, i] = queue.jobs[J_GATE, row]
-            continue
-        if queue.jobs[J_BEGIN, row] > now:
-            records[V_CODE, i] = BEGIN_TIME
-            queue.planned[i] = queue.jobs[J_BEGIN, row]
-            continue
-        if queue.jobs[J_COUNT, row] == 0:
-            records[V_CODE, i] = ARRAY_LIMIT
+        gate = gate_of(queue, row, now)
+        if gate != 0:
+            records[V_CODE, i] = gate
+            queue.planned[i] = queue.jobs[J_BEGIN, row] if gate == BEGIN_TIME else -1
             continue
         leads, planned = profile.state[LEADS], held.records[R_SLOT, i] >= 0
         counters[EXAMINED] += leads == 0 or planned
         if leads == 0 and planned:
             go_before(cluster, req, timeline, queue, scratch, profile, windows, held, i)
         elif leads == 0 or planned:
-            try_now(cluster, req, timeline, queue, scratch, profile, i)
+            if queue.jobs[J_TIME_MIN, row] > 0:
+                try_shortened(cluster, req, timeline, queue, scratch, profile, i)
+            else:
+                try_now(cluster, req, timeline, queue, scratch, profile, i)
             if leads > 0:
                 lead(cluster, req, queue, scratch, profile, windows, held, i)
         else:

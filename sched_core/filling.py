@@ -145,7 +145,7 @@ def try_now(
             ):
                 queue.records[V_CODE, i] = NOT_REACHED
                 return
-            start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size)
+            start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size, duration)
         if size == 0:
             if not lacks:
                 shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], duration)

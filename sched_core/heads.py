@@ -24,8 +24,11 @@ from sched_core.views import (
     HEAD_TIME,
     HEADS,
     HOLD_START,
+    J_DEADLINE,
     J_DURATION,
+    J_PLAIN,
     J_SHAPE,
+    J_TIME_MIN,
     LEAST_CPU,
     LICENCE_ANY,
     NO_HEAD,
@@ -159,7 +162,8 @@ def install(
     shape = queue.jobs[J_SHAPE, queue.order[i]]
     vacant = open_options(req, scratch, shape)
     head, part = counters[HEADS], counters[BEST]
-    req.shapes[NO_HEAD, shape] = when == FAR
+    in_time = queue.jobs[J_DEADLINE, queue.order[i]] >= FAR
+    req.shapes[NO_HEAD, shape] = when == FAR and in_time
     if when < FAR:
         queue.planned[i] = when
         heads[HEAD_RECORD, head] = queue.order[i]
@@ -180,6 +184,14 @@ def install(
             options[AHEAD, parts[shape, option]] += 1
 
 
+def _latest_start(queue: Queue, row: int) -> int:
+    """The last instant from which a record's least limit still ends by its deadline."""
+    jobs = queue.jobs
+    deadline = int(jobs[J_DEADLINE, row])
+    least = int(jobs[J_TIME_MIN, row] or jobs[J_DURATION, row])
+    return FAR if jobs[J_PLAIN, row] or deadline >= FAR else deadline - least
+
+
 def lead(
     cluster: Cluster,
     req: Requests,
@@ -197,7 +209,12 @@ def lead(
     sort_starts(timeline, scratch.counters)
     held = int(not fifo)
     when = search(cluster, req, timeline, queue, scratch, shape, duration, 1, held, now)
-    if when == FAR and not fifo:  # it may be in the way of a head that it can run at all
+    latest = _latest_start(queue, int(row))
+    found = scratch.options[FOUND]
+    found[found > latest] = FAR
+    if latest < when < FAR:  # it would miss its deadline: no promise, and it blocks nobody
+        when = FAR
+    elif when == FAR and not fifo:  # it may be in the way of a head that it can run at all
         search(cluster, req, timeline, queue, scratch, shape, 0, 1, 0, now)
     elif not fifo and queue.licence_need[shape, LICENCE_ANY]:
         part = int(scratch.counters[BEST])

@@ -15,6 +15,7 @@ from sched_core.shapes import ShapeTable
 
 DURATION_MAX = 1 << 40
 """Seconds; stands for "no limit" too. Instants stay far inside int64."""
+NO_DEADLINE = 1 << 60
 
 
 class JobTable:
@@ -25,7 +26,8 @@ class JobTable:
     estimate by which it is planned), `begin[j]` (s, earliest start), `gate[j]` (a `VerdictCode`
     that keeps it from starting, decided by the controller; 0: open), `count[j]` (tasks that may
     start now), `limit[j]` (row of `limits`; -1: none), `plain[j]` (1: open, of one task, and may
-    begin at any time). All operations are O(1) per record.
+    begin and end at any time), `deadline[j]` (s, by when it has to have ended; NO_DEADLINE: none),
+    `time_min[j]` (s, the least limit it may be started with; 0: `duration`). All operations are O(1) per record.
     """
 
     _COLUMNS = (
@@ -39,6 +41,8 @@ class JobTable:
         "count",
         "limit",
         "plain",
+        "deadline",
+        "time_min",
     )
     id: Ints
     shape: Ints
@@ -50,6 +54,8 @@ class JobTable:
     count: Ints
     limit: Ints
     plain: Ints
+    deadline: Ints
+    time_min: Ints
 
     def __init__(self, shapes: ShapeTable) -> None:
         self.shapes = shapes
@@ -85,8 +91,10 @@ class JobTable:
         gate: int = 0,
         count: int = 1,
         limit: int = -1,
+        deadline: int = NO_DEADLINE,
+        time_min: int = 0,
     ) -> None:
-        """Add the record of a job: `duration`, `begin` in seconds, `submit` any rising number."""
+        """Add the record of a job: durations and instants in seconds, `submit` any rising number."""
         assert job_id >= 0
         assert job_id not in self._row_of, job_id
         row = self._spare.pop() if self._spare else self._rows
@@ -101,7 +109,14 @@ class JobTable:
         self.shapes.retain(shape)
         self._order.touch((row,))
         self.update(
-            job_id, priority=priority, duration=duration, begin=begin, gate=gate, count=count
+            job_id,
+            priority=priority,
+            duration=duration,
+            begin=begin,
+            gate=gate,
+            count=count,
+            deadline=deadline,
+            time_min=time_min,
         )
 
     def add_many(
@@ -131,6 +146,8 @@ class JobTable:
         self.count[first:last] = 1
         self.plain[first:last] = 1
         self.limit[first:last] = limit
+        self.deadline[first:last] = NO_DEADLINE
+        self.time_min[first:last] = 0
         rows, users = np.unique(self.shape[first:last], return_counts=True)
         for row, times in zip(rows.tolist(), users.tolist(), strict=True):
             self.shapes.retain(row, times)
@@ -145,8 +162,10 @@ class JobTable:
         begin: int | None = None,
         gate: int | None = None,
         count: int | None = None,
+        deadline: int | None = None,
+        time_min: int | None = None,
     ) -> None:
-        """Change what is given of a record; the rest stays."""
+        """Change what is given of a record; the rest stays. No `time_min` is above `duration`."""
         row = self._row_of[job_id]
         if priority is not None and priority != self.priority[row]:
             self.priority[row] = priority
@@ -161,8 +180,15 @@ class JobTable:
         if count is not None:
             assert count >= 0
             self.count[row] = count
+        if deadline is not None:
+            self.deadline[row] = min(deadline, NO_DEADLINE)
+        if time_min is not None:
+            assert time_min >= 0
+            self.time_min[row] = time_min
+        self.time_min[row] = min(self.time_min[row], self.duration[row])
         opened = self.gate[row] == 0 and self.begin[row] <= 0
-        self.plain[row] = opened and self.count[row] == 1
+        any_time = self.deadline[row] == NO_DEADLINE and self.time_min[row] == 0
+        self.plain[row] = opened and any_time and self.count[row] == 1
 
     def set_limit(self, job_id: int, limit: int) -> None:
         """Count a record under another row of `limits`; -1: none."""
@@ -216,7 +242,9 @@ class JobTable:
         """Logical content by job id, free of row numbers."""
         out: dict[int, tuple[object, ...]] = {}
         for job_id, row in self._row_of.items():
-            rest = (int(getattr(self, name)[row]) for name in self._COLUMNS[2:-2])
+            named_apart = ("id", "shape", "limit", "plain")
+            names = (name for name in self._COLUMNS if name not in named_apart)
+            rest = (int(getattr(self, name)[row]) for name in names)
             limit = int(self.limit[row])
             named = self.limits.names.text(limit) if limit >= 0 else ""
             out[job_id] = (self.shapes.request(int(self.shape[row])), named, *rest)

@@ -13,6 +13,7 @@ from sched_core.licence_holes import hole
 from sched_core.licencecheck import licensed, take_licences
 from sched_core.profile import locate, narrow
 from sched_core.promises import have_room, occupy
+from sched_core.timegates import latest_start
 from sched_core.verdict import LICENSES, NOT_REACHED, PRIORITY, RESOURCES
 from sched_core.views import (
     BLOCKED,
@@ -224,6 +225,7 @@ def lead(
     code = queue.records[V_CODE, i]
     if code not in (RESOURCES, PRIORITY, LICENSES):
         return
+    limit = min(state[HORIZON], latest_start(queue, row))
     best, last, behind = FAR, -1, False
     for option in range(parts.shape[1]):
         part = parts[shape, option]
@@ -241,7 +243,7 @@ def lead(
             shape,
             part,
             duration,
-            state[HORIZON],
+            limit,
         )
         last = option
         if when < FAR and state[LEADS] == FIRST_BLOCKS:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
+from sched_core import oracle_jobs
 from sched_core.codes import VerdictCode
 from sched_core.names import GresAmount
 from sched_core.oracle_licences import Licences
@@ -17,7 +18,8 @@ from sched_core.oracle_limits import Limit, charge, exceeded
 from sched_core.request import Request
 
 Amounts = dict[str, int]
-NEVER = 1 << 60
+Job = oracle_jobs.Job
+NEVER = oracle_jobs.NEVER
 
 
 @dataclass
@@ -31,21 +33,6 @@ class Node:
     usable: bool
     weight: int
     free: Amounts
-
-
-@dataclass
-class Job:
-    """A pending record."""
-
-    job_id: int
-    request: Request
-    duration: int
-    submit: int
-    priority: int = 0
-    begin: int = 0
-    gate: int = 0
-    count: int = 1
-    limit: str = ""
 
 
 @dataclass
@@ -64,6 +51,7 @@ class Start:
     job_id: int
     partition: str
     rows: list[tuple[str, int, Amounts]]
+    limit: int = 0
 
 
 @dataclass
@@ -268,8 +256,12 @@ class Pass:
         return found
 
     def start(self, job: Job) -> bool:
-        """Place one task of a record in the first partition where it fits."""
-        request, end = job.request, self.now + job.duration
+        """Place one task of a record with the longest limit for which it fits."""
+        return any(self.start_for(job, length) for length in job.lengths(self.now))
+
+    def start_for(self, job: Job, length: int) -> bool:
+        """Place one task of a record in the first partition where it fits for so long."""
+        request, end = job.request, self.now + length
         if self.licences.lacks(request.licences, self.now, end):
             return False
         for partition in request.partitions:
@@ -289,7 +281,7 @@ class Pass:
                 self.placed.append(Held(name, max(end, self.now + 1), amounts))
                 rows.append((name, tasks if request.ntasks else request.tasks_each, amounts))
                 assert all(amount >= 0 for key, amount in node.free.items() if amounts.get(key))
-            self.out.starts.append(Start(job.job_id, partition, rows))
+            self.out.starts.append(Start(job.job_id, partition, rows, length))
             self.licences.book(request.licences, self.now, end)
             return True
         return False
@@ -412,6 +404,13 @@ class Pass:
             for p in request.partitions
             if not self.state.get(p) and self.earliest(request, p, False)[0] < NEVER
         ]
+        last = job.deadline - job.least
+        if self.fifo:
+            vacant = [
+                p for p in vacant if self.earliest(request, p, False, job.duration)[0] <= last
+            ]
+        elif last < self.soonest(request, True, vacant, job.duration)[0] < NEVER:
+            vacant = []
         first = bool(vacant) or not any(self.state.get(p) for p in request.partitions)
         when, partition = self.soonest(request, not self.fifo, vacant, job.duration)
         if vacant and self.fifo:
@@ -455,12 +454,9 @@ class Pass:
     def run(self, jobs: list[Job]) -> Outcome:
         """The whole pass."""
         for job in sorted(jobs, key=lambda j: (-j.priority, j.submit, j.job_id)):
-            if job.gate:
-                self.out.code[job.job_id] = job.gate
-            elif job.begin > self.now:
-                self.out.code[job.job_id] = VerdictCode.BEGIN_TIME
-            elif not job.count:
-                self.out.code[job.job_id] = VerdictCode.ARRAY_LIMIT
+            gate = job.gated(self.now)
+            if gate:
+                self.out.code[job.job_id] = gate
             else:
                 self.out.code[job.job_id] = VerdictCode.STARTED
                 for _ in range(job.count):

@@ -39,6 +39,7 @@ class Promise:
     start: int
     partition: str
     rows: Rows
+    length: int
 
 
 @dataclass
@@ -134,18 +135,31 @@ class Conservative:
         return [self.now, *sorted(t for t in ends if self.now < t <= horizon)]
 
     def earliest(self, job: Job, latest: int | None = None) -> tuple[Promise, bool] | None:
-        """Earliest hole of a job, in the first partition that has it."""
+        """Earliest hole of a job, in the first partition that has it, to end by its deadline.
+
+        If that is not now, the longest hole from now on that will do is better.
+        """
+        found = self.hole(job, job.duration, latest)
+        if found is None or not found[1]:
+            for length in job.lengths(self.now):
+                found = self.hole(job, length, self.now) or found
+                if found is not None and found[1]:
+                    break
+        return found
+
+    def hole(self, job: Job, length: int, latest: int | None) -> tuple[Promise, bool] | None:
+        """Earliest hole of so many seconds, in the first partition that has it."""
         for start in self.instants():
-            if latest is not None and start > latest:
+            end = start + length
+            if (latest is not None and start > latest) or end > job.deadline:
                 break
-            end = start + job.duration
             if self.licences.lacks(job.request.licences, start, end):
                 continue
             for partition in job.request.partitions:
                 gang = self.gang(job.request, partition, start, end)
                 if gang is not None:
                     rows = [self.row(job.request, name, t, start, end) for name, t in gang]
-                    return Promise(start, partition, rows), start == self.now
+                    return Promise(start, partition, rows, length), start == self.now
         return None
 
     def row(
@@ -162,13 +176,13 @@ class Conservative:
     def book(self, job: Job, promise: Promise, sign: int = 1) -> None:
         """Book a gang, or (sign -1) undo it."""
         for name, _, amounts in promise.rows:
-            booking = (name, promise.start, promise.start + job.duration, amounts)
+            booking = (name, promise.start, promise.start + promise.length, amounts)
             if sign > 0:
                 self.booked.append(booking)
             else:
                 self.booked.remove(booking)
         change = self.licences.book if sign > 0 else self.licences.cancel
-        change(job.request.licences, promise.start, promise.start + job.duration)
+        change(job.request.licences, promise.start, promise.start + promise.length)
 
     def keep(self, job: Job, promise: Promise, cause: MoveCause) -> None:
         """Book a promise of the last pass if it can be kept."""
@@ -194,24 +208,21 @@ class Conservative:
 
     def is_open(self, job: Job) -> bool:
         """Whether it may start, but for resources."""
-        return not job.gate and job.begin <= self.now and job.count > 0
+        return not job.gated(self.now)
 
     def run(self, jobs: list[Job]) -> Conservative:
         """The whole pass."""
         queue = sorted(jobs, key=lambda j: (-j.priority, j.submit, j.job_id))
         for job in queue:
             old = self.last.promised.get(job.job_id)
-            if old is not None and self.is_open(job):
-                kept = Promise(max(old.start, self.now), old.partition, old.rows)
+            start = max(old.start, self.now) if old is not None else 0
+            if old is not None and self.is_open(job) and start + job.duration <= job.deadline:
+                kept = Promise(start, old.partition, old.rows, job.duration)
                 self.keep(job, kept, MoveCause.RUNNING)
         seen = 0
         for place, job in enumerate(queue):
-            if job.gate:
-                self.code[job.job_id] = VerdictCode(job.gate)
-            elif job.begin > self.now:
-                self.code[job.job_id] = VerdictCode.BEGIN_TIME
-            elif not job.count:
-                self.code[job.job_id] = VerdictCode.ARRAY_LIMIT
+            if not self.is_open(job):
+                self.code[job.job_id] = VerdictCode(job.gated(self.now))
             else:
                 seen += 1
                 deep = seen > self.bounds.depth and job.job_id not in self.last.promised
@@ -263,7 +274,7 @@ class Conservative:
             for name, _, amounts in promise.rows:
                 for key, amount in amounts.items():
                     self.nodes[name].free[key] -= amount
-            self.starts.append(Start(job.job_id, promise.partition, promise.rows))
+            self.starts.append(Start(job.job_id, promise.partition, promise.rows, promise.length))
             charge(self.limits, job.limit, demand)
             placed += 1
             latest = None if old is not None else latest

@@ -262,8 +262,8 @@ class Guarded(Conservative):
         for partition, gang in gangs:
             if gang is not None:
                 rows = [self.row(job.request, name, t, self.now, end) for name, t in gang]
-                self.book(job, Promise(self.now, partition, rows))
-                self.starts.append(Start(job.job_id, partition, rows))
+                self.book(job, Promise(self.now, partition, rows, job.duration))
+                self.starts.append(Start(job.job_id, partition, rows, job.duration))
                 return True
         return False
 
@@ -289,7 +289,7 @@ class Guarded(Conservative):
         best = min(when, key=lambda p: when[p])
         self.planned[job.job_id] = when[best]
         if fifo:
-            self.promises[job.job_id] = Promise(when[best], best, [])
+            self.promises[job.job_id] = Promise(when[best], best, [], job.duration)
             self.leading.update(when)
             blocked |= {n for n, node in self.nodes.items() if node.partitions & set(when)}
         else:
@@ -315,7 +315,7 @@ class Guarded(Conservative):
         gang = choose(request, found, request.nodes_high if request.ntasks else request.nodes_low)
         assert gang is not None
         rows = [self.row(request, name, t, start, end) for name, t in gang]
-        promise = Promise(start, partition, rows)
+        promise = Promise(start, partition, rows, job.duration)
         self.book(job, promise)
         self.promises[job.job_id] = promise
         held = {name for other in self.promises.values() for name, _, _ in other.rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sched_core.jit import kernel
 from sched_core.licencecheck import licensed, short_of, take_licences
 from sched_core.limitcheck import charge, over_limit
+from sched_core.passover import gate_of
 from sched_core.promises import occupy
 from sched_core.verdict import LICENSES, LIMIT, PRIORITY, RESOURCES
 from sched_core.views import (
@@ -12,10 +13,6 @@ from sched_core.views import (
     FAIL_FROM,
     FITTING_NODES,
     FREE,
-    J_BEGIN,
-    J_COUNT,
-    J_DURATION,
-    J_GATE,
     J_LIMIT,
     J_SHAPE,
     LOW,
@@ -45,9 +42,7 @@ from sched_core.views_conservative import (
 @kernel
 def is_open(queue: Queue, i: int, now: int) -> bool:
     """Whether record `i` may start now, but for resources. O(1)."""
-    row = queue.order[i]
-    jobs = queue.jobs
-    return bool(jobs[J_GATE, row] == 0 and jobs[J_BEGIN, row] <= now and jobs[J_COUNT, row] > 0)
+    return bool(gate_of(queue, queue.order[i], now) == 0)
 
 
 @kernel
@@ -79,8 +74,9 @@ def start_gang(
     i: int,
     part: int,
     size: int,
+    length: int,
 ) -> None:
-    """Start the chosen gang of record `i` now. O(nodes of the gang x segments x R²).
+    """Start the chosen gang of record `i` now, for `length` (s). O(nodes of the gang x segments x R²).
 
     Invariant: FREE and the profile stay at least 0 in every dimension taken.
     """
@@ -88,7 +84,7 @@ def start_gang(
     counters = scratch.counters
     row = queue.order[i]
     shape, now = queue.jobs[J_SHAPE, row], profile.state[NOW]
-    end = now + queue.jobs[J_DURATION, row]
+    end = now + length
     at, start = counters[ROWS], counters[STARTS]
     occupy(cluster, req, profile, rows, timeline.row_amount, at, shape, size, now, end)
     for k in range(at, at + size):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from sched_core.columns import Matrix, Vector
 from sched_core.jit import inlined, kernel
 from sched_core.limitcheck import over_limit
-from sched_core.verdict import ARRAY_LIMIT, BEGIN_TIME, LIMIT, NOT_REACHED
+from sched_core.timegates import is_too_late, least_limit
+from sched_core.verdict import ARRAY_LIMIT, BEGIN_TIME, DEADLINE, LIMIT, NOT_REACHED
 from sched_core.views import (
     AHEAD,
     DEPTH,
@@ -37,6 +38,8 @@ def gate_of(queue: Queue, row: int, now: int) -> int:
     jobs = queue.jobs
     if jobs[J_GATE, row] != 0:
         return int(jobs[J_GATE, row])
+    if is_too_late(queue, row, now):
+        return DEADLINE
     if jobs[J_BEGIN, row] > now:
         return BEGIN_TIME
     return ARRAY_LIMIT if jobs[J_COUNT, row] == 0 else 0
@@ -80,7 +83,11 @@ def pass_over(
                     if over >= 0:
                         code = LIMIT
                         records[V_SHORT, i] = over - 1
-                if code < 0 and shapes[FAIL_FROM, shape] <= jobs[J_DURATION, row]:
+                if (
+                    code < 0
+                    and shapes[FAIL_FROM, shape] <= jobs[J_DURATION, row]
+                    and (jobs[J_PLAIN, row] or shapes[FAIL_FROM, shape] <= least_limit(queue, row))
+                ):
                     code = shapes[SETTLED, shape]
                 if code < 0:
                     break

@@ -93,6 +93,9 @@ class Plan:
     """[k] partition the start is in."""
     start_ptr: Ints
     """[k+1] rows of start i: `start_ptr[i]` to `start_ptr[i+1]`."""
+    start_limit: Ints
+    """[k] time limit of the start (s): the record's own, or less where that lets it start now, or
+    lets it end by its deadline; never less than its `time_min`."""
     node: Ints
     """[rows] node of each row; the first row of a start is its first node."""
     tasks: Ints
@@ -295,7 +298,7 @@ def _make(
         lead(*views_of, at, now, fifo=fifo)
         at = run_pass(*views_of, int(fifo), now, at + 1)
     finish(*views_of, now, policy.estimate_steps, kept=False)
-    return _plan(jobs, memory.ids(jobs, order), cluster, timeline, queue, scratch)
+    return _plan(jobs, memory.ids(jobs, order), cluster, timeline, queue, scratch, now)
 
 
 def _conservative(
@@ -326,7 +329,7 @@ def _conservative(
             leads = views_conservative.FIRST_PROMISED
         terms = replace(terms, window=DURATION_MAX, resolution=1, leads=leads)
     held = conservative.plan_queue(cluster, requests, timeline, queue, scratch, ids, last, terms)
-    made = _plan(jobs, ids, cluster, timeline, queue, scratch)
+    made = _plan(jobs, ids, cluster, timeline, queue, scratch, now)
     return replace(made, **conservative.heads_of(queue, held, ids))
 
 
@@ -337,6 +340,7 @@ def _plan(
     timeline: Timeline,
     queue: Queue,
     scratch: Scratch,
+    now: int,
 ) -> Plan:
     """What the kernel wrote, cut to length and with job ids."""
     started, rows, heads, examined = scratch.counters[views.STARTS : views.EXAMINED + 1].tolist()
@@ -348,6 +352,7 @@ def _plan(
         start_job=jobs.id[starts[views.START_RECORD, :started]],
         start_partition=starts[views.START_PART, :started],
         start_ptr=starts[views.START_END, : started + 1],
+        start_limit=timeline.rows[views.ROW_RELEASE, starts[views.START_END, :started]] - now,
         node=timeline.rows[views.ROW_NODE, :rows],
         tasks=timeline.rows[views.ROW_TASKS, :rows],
         amount=timeline.row_amount[:rows],

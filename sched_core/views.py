@@ -259,6 +259,10 @@ J_GATE = 6
 J_COUNT = 7
 J_LIMIT = 8
 J_PLAIN = 9
+J_DEADLINE = 10
+"""Instant (s) by which it has to have ended; FAR: none."""
+J_TIME_MIN = 11
+"""Least limit (s) that it may be started with; 0: its duration."""
 CHAIN_FIRST = 0
 """From a row up, itself included, the first that bounds anything."""
 CHAIN_ABOVE = 1

@@ -9,6 +9,7 @@ from sched_core.views import (
     CODE,
     FAIL_FROM,
     FAR,
+    J_DEADLINE,
     J_SHAPE,
     NO_HEAD,
     SETTLED,
@@ -66,7 +67,8 @@ def wait(req: Requests, queue: Queue, scratch: Scratch, i: int, closed: int) -> 
     shapes = req.shapes
     parts = req.parts
     counters = scratch.counters
-    shape = queue.jobs[J_SHAPE, queue.order[i]]
+    row = queue.order[i]
+    shape = queue.jobs[J_SHAPE, row]
     promised = queue.planned[i] >= 0
     behind = -closed
     for option in range(parts.shape[1]):
@@ -82,5 +84,7 @@ def wait(req: Requests, queue: Queue, scratch: Scratch, i: int, closed: int) -> 
     queue.records[V_CODE, i] = RESOURCES if leads else PRIORITY
     if licensed(queue, shape):
         say_licences(req, queue, shape, i)
-    elif not first:  # all its partitions have someone waiting, and will until the pass ends
+    elif (
+        not first and queue.jobs[J_DEADLINE, row] >= FAR
+    ):  # all its partitions have someone waiting, and will until the pass ends
         shapes[SETTLED, shape] = PRIORITY

@@ -101,6 +101,7 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     REASON_CANCELLED: _Reason.ValueType  # 25
     REASON_BEGIN_RETRY: _Reason.ValueType  # 26
     REASON_SCHED_DEFER: _Reason.ValueType  # 27
+    REASON_DEADLINE: _Reason.ValueType  # 28
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a job waits or how it ended (Slurm's reason words; crane/states.py has the spelling)."""
@@ -133,6 +134,7 @@ REASON_NODE_FAIL: Reason.ValueType  # 24
 REASON_CANCELLED: Reason.ValueType  # 25
 REASON_BEGIN_RETRY: Reason.ValueType  # 26
 REASON_SCHED_DEFER: Reason.ValueType  # 27
+REASON_DEADLINE: Reason.ValueType  # 28
 global___Reason = Reason
 
 class _NodeState:

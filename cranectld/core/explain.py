@@ -32,6 +32,7 @@ REASONS: dict[VerdictCode, Reason] = {
     VerdictCode.RESERVATION: Reason.RESERVATION,
     VerdictCode.LICENSES: Reason.LICENSES,
     VerdictCode.LIMIT: Reason.PRIORITY,
+    VerdictCode.DEADLINE: Reason.DEADLINE,
     VerdictCode.REQUEUE_HOLD: Reason.JOB_HOLD_MAX_REQUEUE,
 }
 """Every verdict in Slurm's words. (LIMIT: no policy gives it yet, and there is no word for it.)"""
@@ -157,6 +158,7 @@ _SENTENCES = {
     Reason.BAD_CONSTRAINTS: "No configured nodes could ever host it.",
     Reason.RESERVATION: "It waits for its reservation.",
     Reason.LICENSES: "It waits for licences.",
+    Reason.DEADLINE: "It cannot end by its deadline any more: it will not start.",
     Reason.SCHED_DEFER: "The last scheduling pass ended before it reached this job.",
 }
 

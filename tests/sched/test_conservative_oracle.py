@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,7 @@ class Cluster:
         }
         bounds = self.limits["u"].bounds
         self.tables.limits.set("u", jobs=bounds["jobs"], cpu=bounds["cpu"])
+        self.timed = rng.random() < 0.3
         self.next_id = 100
         for i in range(rng.randint(2, 3) if crowded else rng.randint(1, 4)):
             self.add_node(f"n{i}")
@@ -181,10 +183,15 @@ class Cluster:
             count=1 if self.crowded else rng.choice([1, 1, 1, 1, 3, 0]),
             limit="u" if not self.crowded and rng.random() < 0.25 else "",
         )
+        if self.timed and rng.random() < 0.5:
+            job.deadline = self.now + rng.randint(4, 60)
+        if self.timed and rng.random() < 0.6:
+            job.time_min = rng.randint(1, job.duration)
         self.next_id += 1
         self.jobs[job.job_id] = job
         shape = self.tables.shapes.intern(job.request)
-        rest = {key: getattr(job, key) for key in ("priority", "begin", "gate", "count")}
+        named = ("priority", "begin", "gate", "count", "deadline", "time_min")
+        rest = {key: getattr(job, key) for key in named}
         rest["limit"] = self.tables.limits.names.find(job.limit)
         self.tables.jobs.add(job.job_id, shape, duration=job.duration, submit=job.submit, **rest)
 
@@ -198,7 +205,8 @@ class Cluster:
                 for key, amount in amounts.items():
                     self.twins[name].free[key] -= amount
             self.next_id += 1
-            self.begin(self.next_id, self.now + job.duration, rows, job.request.licences)
+            end = self.now + int(made.start_limit[i])
+            self.begin(self.next_id, end, rows, job.request.licences)
             job.count -= 1
             self.tables.jobs.update(job_id, count=job.count)
         for job_id in [job_id for job_id, job in self.jobs.items() if job.count == 0]:
@@ -259,8 +267,10 @@ class Cluster:
         """Start by start and promise by promise."""
         parts = self.tables.nodes.partition_names
         starts = [
-            oracle.Start(int(job), parts.text(int(part)), self.rows(made, "start", i))
-            for i, (job, part) in enumerate(zip(made.start_job, made.start_partition, strict=True))
+            oracle.Start(job, parts.text(part), self.rows(made, "start", i), limit)
+            for i, (job, part, limit) in enumerate(
+                np.column_stack((made.start_job, made.start_partition, made.start_limit)).tolist()
+            )
         ]
         assert starts == twin.starts
         heads = {}
@@ -283,15 +293,19 @@ class Cluster:
         taken: list[tuple[str, int, int, dict[str, int]]] = []
         for some in self.running.values():
             taken += [(h.node, self.now, max(h.end, self.now + 1), h.amounts) for h in some]
-        gangs = [(int(j), self.now, "start", i) for i, j in enumerate(made.start_job)]
-        gangs += [(int(j), int(made.head_start[i]), "head", i) for i, j in enumerate(made.head_job)]
-        for job_id, start, ptr, i in gangs:
+        started = list(zip(made.start_job.tolist(), made.start_limit.tolist(), strict=True))
+        gangs = [(j, self.now, limit, "start", i) for i, (j, limit) in enumerate(started)]
+        for i, (j, start) in enumerate(zip(made.head_job.tolist(), made.head_start, strict=True)):
+            gangs.append((j, int(start), self.jobs[j].duration, "head", i))
+        for job_id, start, length, ptr, i in gangs:
             job, rows = self.jobs[job_id], self.rows(made, ptr, i)
+            assert job.least <= length <= job.duration
+            assert start + length <= job.deadline
             assert job.request.nodes_low <= len({name for name, _, _ in rows}) == len(rows)
             assert len(rows) <= job.request.nodes_high
             assert not job.request.ntasks or sum(t for _, t, _ in rows) == job.request.ntasks
             assert set(job.request.required) <= {name for name, _, _ in rows}
-            taken += [(name, start, start + job.duration, amounts) for name, _, amounts in rows]
+            taken += [(name, start, start + length, amounts) for name, _, amounts in rows]
         for name, twin in self.twins.items():
             mine = [t for t in taken if t[0] == name]
             for _, instant, _, _ in mine:

@@ -85,6 +85,7 @@ class Situation:
             for name, total in self.licences.total.items():
                 self.tables.licences.set(name, total + 1, elsewhere=1)
         self._run_something(rng, requests, rng.randint(0, 10))
+        self.timed = rng.random() < 0.4
         for job_id in range(100, 100 + rng.randint(1, jobs)):
             self._add_job(rng, job_id, rng.choice(requests))
 
@@ -127,7 +128,13 @@ class Situation:
                 wanted = job.request.licences if rng.random() < 0.7 else ()
                 self.tables.running.add(job_id, end, where, amounts, wanted)
                 self.licences.book(wanted, 0, max(end, NOW + 1))
-                self.held += [oracle.Held(name, end, amounts) for name, _, amounts in rows]
+                kept = [dict(amounts) for _, _, amounts in rows]
+                if rng.random() < 0.15:
+                    self.tables.running.suspend(job_id)
+                    for (name, _, _), amounts in zip(rows, kept, strict=True):
+                        self.twins[name].free["cpu"] += amounts.pop("cpu", 0)
+                for (name, _, _), amounts in zip(rows, kept, strict=True):
+                    self.held.append(oracle.Held(name, end, amounts))
 
     def _vector(self, amounts: dict[str, int]) -> list[int]:
         dims = self.tables.dims
@@ -144,7 +151,12 @@ class Situation:
             gate=rng.choice([0] * 9 + [VerdictCode.DEPENDENCY]),
             count=rng.choice([1, 1, 1, 3, 0]),
             limit=rng.choice(["", *self.limits]),
+            deadline=NOW + rng.randint(4, 60)
+            if self.timed and rng.random() < 0.5
+            else oracle.NEVER,
         )
+        if self.timed and rng.random() < 0.6:
+            job.time_min = rng.randint(1, job.duration)
         self.jobs.append(job)
         shape = self.tables.shapes.intern(request)
         self.tables.jobs.add(
@@ -157,6 +169,8 @@ class Situation:
             gate=job.gate,
             count=job.count,
             limit=self.tables.limits.names.find(job.limit),
+            deadline=job.deadline,
+            time_min=job.time_min,
         )
 
     def _limits(self, rng: random.Random) -> dict[str, Limit]:
@@ -210,7 +224,7 @@ class Situation:
                 for k in rows
             ]
             part = parts.text(int(made.start_partition[i]))
-            out.append(oracle.Start(int(made.start_job[i]), part, gang))
+            out.append(oracle.Start(int(made.start_job[i]), part, gang, int(made.start_limit[i])))
         return out
 
     def heads(self, made: Plan) -> list[tuple[int, str, int, list[str]]]:
@@ -298,7 +312,7 @@ def test_backfill_never_delays_a_promised_start(seed: int) -> None:
     requests = {job.job_id: job for job in situation.jobs}
     ends = [(max(held.end, NOW + 1), held.node, held.amounts) for held in situation.held]
     for start in situation.starts(made):
-        end = NOW + requests[start.job_id].duration
+        end = NOW + start.limit
         ends += [(end, name, amounts) for name, _, amounts in start.rows]
     for job_id, _, when, names in situation.heads(made):
         request = requests[job_id].request
