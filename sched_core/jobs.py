@@ -186,9 +186,9 @@ class JobTable:
             assert time_min >= 0
             self.time_min[row] = time_min
         self.time_min[row] = min(self.time_min[row], self.duration[row])
-        opened = self.gate[row] == 0 and self.begin[row] <= 0
+        opened = self.gate[row] == 0 and self.begin[row] <= 0 and self.count[row] == 1
         any_time = self.deadline[row] == NO_DEADLINE and self.time_min[row] == 0
-        self.plain[row] = opened and any_time and self.count[row] == 1
+        self.plain[row] = opened and any_time
 
     def set_limit(self, job_id: int, limit: int) -> None:
         """Count a record under another row of `limits`; -1: none."""

@@ -66,13 +66,15 @@ class LicenceTable:
 
     def give_back(self, job_id: int) -> None:
         """A job ended; nothing is done if it holds none."""
-        columns = self._columns_of.pop(job_id, [])
-        self.held[HELD_LICENCE, columns] = -1
-        self._spare.extend(columns)
+        columns = self._columns_of.pop(job_id, None)
+        if columns is not None:
+            self.held[HELD_LICENCE, columns] = -1
+            self._spare.extend(columns)
 
     def set_end(self, job_id: int, end: int) -> None:
         """It holds what it holds until `end` (s)."""
-        self.held[HELD_END, self._columns_of.get(job_id, [])] = end
+        if job_id in self._columns_of:
+            self.held[HELD_END, self._columns_of[job_id]] = end
 
     def left(self) -> Ints:
         """`[l]` free now: less than 0 where totals fell below what is in use. O(l + held)."""

@@ -47,6 +47,10 @@ class Licences:
         if needs:
             self.booked.remove((start, end, needs))
 
+    def overbooked(self, needs: Needs, start: int, end: int) -> bool:
+        """Whether at some instant of a span more are taken, of those asked for, than there are."""
+        return self.lacks(tuple((name, 0) for name, _ in needs), start, end)
+
     def copy(self) -> Licences:
         """Another one that says the same."""
         return Licences(dict(self.total), list(self.booked))

@@ -93,13 +93,12 @@ class Plan:
     """[k] partition the start is in."""
     start_ptr: Ints
     """[k+1] rows of start i: `start_ptr[i]` to `start_ptr[i+1]`."""
-    start_limit: Ints
-    """[k] time limit of the start (s): the record's own, or less where that lets it start now, or
-    lets it end by its deadline; never less than its `time_min`."""
     node: Ints
     """[rows] node of each row; the first row of a start is its first node."""
     tasks: Ints
     """[rows] tasks on that node."""
+    release: Ints
+    """[rows] when it is free again, by the time limit that the start was given; see `start_limit`."""
     amount: Ints
     """[rows, dimensions] taken there: CPU in thousandths, memory in MiB, generic resources."""
     head_job: Ints
@@ -134,6 +133,8 @@ class Plan:
     """[m] tasks of it that start by this plan."""
     examined: int
     """Records looked at for a start."""
+    now: int
+    """Instant of the pass."""
     head_tasks: Ints
     """Tasks on each of `head_node` (conservative; else empty)."""
     head_amount: Ints
@@ -156,6 +157,15 @@ class Plan:
     def starts(self) -> int:
         """Number of starts."""
         return len(self.start_job)
+
+    @property
+    def start_limit(self) -> Ints:
+        """`[k]` time limit (s) that each start is given. O(k).
+
+        It is the record's own, or less where that lets it start now or end by its deadline; never
+        less than its `time_min`.
+        """
+        return self.release[self.start_ptr[:-1]] - self.now
 
 
 _MANY_ROWS = 1 << 22
@@ -352,9 +362,9 @@ def _plan(
         start_job=jobs.id[starts[views.START_RECORD, :started]],
         start_partition=starts[views.START_PART, :started],
         start_ptr=starts[views.START_END, : started + 1],
-        start_limit=timeline.rows[views.ROW_RELEASE, starts[views.START_END, :started]] - now,
         node=timeline.rows[views.ROW_NODE, :rows],
         tasks=timeline.rows[views.ROW_TASKS, :rows],
+        release=timeline.rows[views.ROW_RELEASE, :rows],
         amount=timeline.row_amount[:rows],
         head_job=jobs.id[head[views.HEAD_RECORD]],
         head_partition=head[views.HEAD_PART],
@@ -371,6 +381,7 @@ def _plan(
         planned=queue.planned,
         placed=records[views.V_PLACED],
         examined=examined,
+        now=now,
         head_tasks=np.empty(0, np.int64),
         head_amount=np.empty((0, timeline.row_amount.shape[1]), np.int64),
         moved=np.zeros(len(queue.order), np.int64),

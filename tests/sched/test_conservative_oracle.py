@@ -306,6 +306,11 @@ class Cluster:
             assert not job.request.ntasks or sum(t for _, t, _ in rows) == job.request.ntasks
             assert set(job.request.required) <= {name for name, _, _ in rows}
             taken += [(name, start, start + length, amounts) for name, _, amounts in rows]
+        booked = self.booked()
+        spans = [(self.jobs[j].request.licences, t, t + length) for j, t, length, _, _ in gangs]
+        for span in spans:
+            booked.book(*span)
+        assert not any(booked.overbooked(*span) for span in spans)
         for name, twin in self.twins.items():
             mine = [t for t in taken if t[0] == name]
             for _, instant, _, _ in mine:

@@ -176,3 +176,25 @@ def test_the_table_counts_what_is_held_and_keeps_what_totals_say() -> None:
 def test_a_request_names_each_licence_once_with_a_count(wrong: Any) -> None:
     with pytest.raises(ValueError, match="licences must be distinct"):
         Request(partitions=("p",), cpu_per_task=1, licences=wrong)
+
+
+def test_what_was_found_while_licences_lacked_is_not_kept_when_some_are_given_back() -> None:
+    """B2 may start at 20 once A has moved; it was no earlier than 30 when B1 was looked at."""
+    tables = cluster(nodes=5, matlab=3)
+    tables.running.add(90, NOW + 100, [4], [[1000]], (("matlab", 1),))
+    tables.running.add(91, NOW + 20, [4], [[1000]], (("matlab", 2),))
+    tables.running.add(92, NOW + 200, [1], [[1000]])
+    wanted = {"A": (1, 10, 2), "C": (2, 10, 2), "B1": (3, 15, 1), "B2": (4, 15, 1)}
+    for job, duration, count in wanted.values():
+        submit(tables, job, duration, cpu_per_task=4000, licences=(("matlab", count),))
+    first = make(tables, PolicyKind.CONSERVATIVE)
+    assert first.head_start.tolist() == [NOW + 20, NOW + 30, NOW + 40, NOW + 40]
+    assert first.head_node.tolist() == [0, 0, 0, 2]
+    tables.jobs.remove(2)
+    tables.running.remove(92)
+    tables.running.set_end(91, NOW + 10)
+    tables.jobs.update(3, priority=1)
+    made = make(tables, PolicyKind.CONSERVATIVE, Promises.of(first))
+    assert made.head_job.tolist() == [3, 1, 4]
+    assert made.head_start.tolist() == [NOW + 30, NOW + 10, NOW + 20]
+    assert made.head_node.tolist()[-1] == 1

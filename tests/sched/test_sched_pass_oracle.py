@@ -329,6 +329,23 @@ def test_backfill_never_delays_a_promised_start(seed: int) -> None:
         assert oracle.choose(request, required + rest, request.nodes_high) is not None
 
 
+@given(seed=SEEDS, kind=KINDS)
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_licences_are_never_overbooked_now_or_when_promised(seed: int, kind: PolicyKind) -> None:
+    situation = Situation(seed)
+    made = situation.plan(kind)
+    jobs = {job.job_id: job for job in situation.jobs}
+    booked = situation.licences.copy()
+    spans = [(jobs[s.job_id], NOW, NOW + s.limit) for s in situation.starts(made)]
+    if kind == PolicyKind.EASY:
+        heads = situation.heads(made)
+        spans += [(jobs[j], when, when + jobs[j].duration) for j, _, when, _ in heads]
+    for job, start, end in spans:
+        booked.book(job.request.licences, start, end)
+    for job, start, end in spans:
+        assert not booked.overbooked(job.request.licences, start, end)
+
+
 @given(seed=SEEDS)
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_every_record_has_a_verdict_and_every_blocked_one_an_estimate(seed: int) -> None:
