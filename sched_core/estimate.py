@@ -18,12 +18,14 @@ from sched_core.views import (
     EARLIEST,
     EXCLUSIVE,
     FAR,
+    FEWEST,
     FITTING_NODES,
     FREE,
     HIGH,
     KIND,
     KIND_DONE,
     LOW,
+    NEAR,
     NEXCLUDED,
     NREQUIRED,
     NTASKS,
@@ -56,13 +58,19 @@ AHEAD_OF_USE = 32
 def countable(req: Requests, shape: int) -> bool:
     """Whether the number of nodes that host a task tells when a gang of a shape fits. O(1).
 
-    It must be of one task a node, name none, and not have to be in one of several partitions.
+    It must be of one task a node, name none, lie on any switches, and not have to be in one of several partitions.
     """
     shapes = req.shapes
     parts = req.parts
     alone = parts.shape[1] == 1 or parts[shape, 1] < 0
     named = shapes[NREQUIRED, shape] + shapes[NEXCLUDED, shape]
-    return bool(shapes[NTASKS, shape] == 0 and named == 0 and (alone or shapes[LOW, shape] == 1))
+    anywhere = shapes[NEAR, shape] == 0 or shapes[NEAR, shape] >= FEWEST
+    return bool(
+        anywhere
+        and shapes[NTASKS, shape] == 0
+        and named == 0
+        and (alone or shapes[LOW, shape] == 1)
+    )
 
 
 @inlined

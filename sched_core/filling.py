@@ -23,6 +23,7 @@ from sched_core.views import (
     LIST_START,
     LOW,
     MARK,
+    NEAR,
     NODES,
     NREQUIRED,
     NTASKS,
@@ -71,12 +72,13 @@ def gather_now(
     moving = req.parts.shape[1] == 1 or req.parts[shape, 1] < 0
     first = shapes[CURSOR, shape] if moving else 0
     mixed = any_type(cluster, req, shape)
+    every = shapes[NEAR, shape] > 0
     found, total = 0, 0
     set_marks(cluster, req, shape, 1)
     for i in range(first - required, scratch.counters[NODES]):
-        if shapes[NTASKS, shape] == 0 and found >= shapes[HIGH, shape]:
+        if shapes[NTASKS, shape] == 0 and found >= shapes[HIGH, shape] and not every:
             break
-        if 0 < shapes[NTASKS, shape] <= total and (
+        if (not every and 0 < shapes[NTASKS, shape] <= total) and (
             shapes[LOW, shape] <= found <= shapes[HIGH, shape]
         ):
             break

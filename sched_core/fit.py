@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sched_core.columns import BITS, Cube, Matrix
 from sched_core.jit import inlined, kernel
+from sched_core.near import near
 from sched_core.views import (
     AMOUNT,
     BEYOND_FROM,
@@ -27,6 +28,7 @@ from sched_core.views import (
     LOW,
     MARK,
     NCLAUSES,
+    NEAR,
     NEXCLUDED,
     NODES,
     NREQUIRED,
@@ -292,7 +294,7 @@ def gather(
     total, ntasks = 0, shapes[NTASKS, shape]
     for i in range(found):
         total += nodes[CAND_TASKS, i]
-    every = heed and scratch.options[CHOICE, part] > 0
+    every = (heed and scratch.options[CHOICE, part] > 0) or shapes[NEAR, shape] > 0
     first, moving, moving_beyond = 0, False, False
     if heed and (parts.shape[1] == 1 or parts[shape, 1] < 0):
         if end < shapes[BEYOND_FROM, shape]:  # what kept longer jobs off may not keep this one off
@@ -414,10 +416,12 @@ def choose(
 
     All or nothing. Writes PICK_NODE and PICK_TASKS (each at least 1; they add up to `ntasks`,
     the first nodes filled first). Takes candidates in order; only where the bound on nodes then
-    leaves too few tasks does it take the widest. O(candidates).
+    leaves too few tasks does it take the widest. A gang that is to lie close together is first of all
+    chosen by switches (`near`). O(candidates).
     """
     nodes = cluster.nodes
     shapes = req.shapes
+    found = near(cluster, req, scratch, shape, found, most)
     low, ntasks = shapes[LOW, shape], shapes[NTASKS, shape]
     if found < low or shapes[NREQUIRED, shape] > most or low > most:
         return 0

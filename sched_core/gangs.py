@@ -7,7 +7,6 @@ from typing import NamedTuple
 from sched_core.columns import Matrix, Vector
 from sched_core.jit import kernel
 from sched_core.sorting import sort_rows
-from sched_core.switches import HEIGHT, PARENT
 
 
 class Site(NamedTuple):
@@ -18,7 +17,7 @@ class Site(NamedTuple):
     work: Matrix
     """[8, switches + 2] scratch per switch: CAP to MARK."""
     nodes: Matrix
-    """[8, candidates]: C_NODE, C_TASKS and C_LEAF go in, G_NODE and G_TASKS come out."""
+    """[6, candidates]: C_NODE, C_TASKS and C_LEAF go in, G_NODE and G_TASKS come out."""
     keys: Vector
     """[max(switches + 2, node rows)] scratch of sorts."""
     order: Vector
@@ -26,6 +25,13 @@ class Site(NamedTuple):
     spare: Vector
     """As long as `order`."""
 
+
+# Rows of `tree`.
+PARENT = 0
+"""Switch above; of a switch without one the top; -1: the top itself."""
+HEIGHT = 1
+"""Longest way down to a switch without switches below it."""
+TREE_ROWS = 2
 
 CAP = 0
 """Units (nodes or tasks) that the candidates of a leaf have."""

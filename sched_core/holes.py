@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sched_core.columns import Matrix
 from sched_core.jit import inlined, kernel
+from sched_core.near import near
 from sched_core.timeline import count_node, enough
 from sched_core.views import (
     ABLE,
@@ -11,9 +12,11 @@ from sched_core.views import (
     CAND_TASKS,
     EXCLUSIVE,
     FAR,
+    FEWEST,
     HIGH,
     LOW,
     NCLAUSES,
+    NEAR,
     NEXCLUDED,
     NREQUIRED,
     NTASKS,
@@ -146,6 +149,50 @@ def turn(
 
 
 @kernel
+def is_single(req: Requests, shape: int) -> bool:
+    """Whether a gang is any one node. O(1)."""
+    shapes = req.shapes
+    return bool(
+        shapes[NTASKS, shape] == 0 and shapes[HIGH, shape] == 1 and shapes[NREQUIRED, shape] == 0
+    )
+
+
+@kernel
+def candidates(cluster: Cluster, req: Requests, windows: Windows, slot: int, shape: int) -> int:
+    """Candidates at the start that the last `earliest_hole` found; gives their number. O(entries).
+
+    Writes CAND_NODE and CAND_TASKS by preference, required nodes first.
+    """
+    nodes = cluster.nodes
+    slots = windows.slots
+    entries = windows.entries
+    base, found = slots[FIRST, slot], 0
+    if is_single(req, shape):
+        nodes[CAND_NODE, 0] = entries[base + windows.heap[ITEM, 0], E_NODE]
+        nodes[CAND_TASKS, 0] = 1
+        return 1
+    for item in range(slots[COUNT, slot]):
+        if windows.heap[ACTIVE, item] > 0:
+            nodes[CAND_NODE, found] = entries[base + item, E_NODE]
+            nodes[CAND_TASKS, found] = windows.heap[ACTIVE, item]
+            found += 1
+    return found
+
+
+@kernel
+def suffices(
+    cluster: Cluster, req: Requests, scratch: Scratch, windows: Windows, slot: int, shape: int
+) -> bool:
+    """Whether the nodes in the tally host the gang, on as few switches as it asks for. See `near`."""
+    if not enough(req, scratch, shape):
+        return False
+    if req.shapes[NEAR, shape] == 0 or req.shapes[NEAR, shape] >= FEWEST:
+        return True
+    found = candidates(cluster, req, windows, slot, shape)
+    return bool(near(cluster, req, scratch, shape, found, req.shapes[HIGH, shape]) > 0)
+
+
+@kernel
 def sweep(
     cluster: Cluster,
     req: Requests,
@@ -189,7 +236,9 @@ def sweep(
                 continue
         else:
             if size == 0 or heap[KEY, 0] > when or upcoming == count:
-                found = counters[ABLE] >= low and enough(req, scratch, shape)
+                found = counters[ABLE] >= low and suffices(
+                    cluster, req, scratch, windows, slot, shape
+                )
                 if found or size == 0:
                     break
                 if upcoming == count:
@@ -252,15 +301,6 @@ def one_node(
 
 
 @kernel
-def is_single(req: Requests, shape: int) -> bool:
-    """Whether a gang is any one node. O(1)."""
-    shapes = req.shapes
-    return bool(
-        shapes[NTASKS, shape] == 0 and shapes[HIGH, shape] == 1 and shapes[NREQUIRED, shape] == 0
-    )
-
-
-@kernel
 def asks_less(req: Requests, windows: Windows, one: int, other: int) -> bool:
     """Whether wherever a gang of the `other` slot fits, one of slot `one` does. O(R).
 
@@ -282,6 +322,7 @@ def asks_less(req: Requests, windows: Windows, one: int, other: int) -> bool:
     if (
         shapes[NTASKS, a] + shapes[NTASKS, b] + shapes[NCLAUSES, a] > 0
         or shapes[NREQUIRED, a] + shapes[NEXCLUDED, a] > 0
+        or 0 < shapes[NEAR, a] < FEWEST
         or shapes[EXCLUSIVE, a] > shapes[EXCLUSIVE, b]
         or shapes[LOW, a] > shapes[HIGH, a]
     ):
@@ -351,25 +392,3 @@ def earliest_hole(
     if when == FAR and limit >= state[HORIZON]:
         slots[FULL, slot] = state[EPOCH]
     return when
-
-
-@kernel
-def candidates(cluster: Cluster, req: Requests, windows: Windows, slot: int, shape: int) -> int:
-    """Candidates at the start that the last `earliest_hole` found; gives their number. O(entries).
-
-    Writes CAND_NODE and CAND_TASKS by preference, required nodes first.
-    """
-    nodes = cluster.nodes
-    slots = windows.slots
-    entries = windows.entries
-    base, found = slots[FIRST, slot], 0
-    if is_single(req, shape):
-        nodes[CAND_NODE, 0] = entries[base + windows.heap[ITEM, 0], E_NODE]
-        nodes[CAND_TASKS, 0] = 1
-        return 1
-    for item in range(slots[COUNT, slot]):
-        if windows.heap[ACTIVE, item] > 0:
-            nodes[CAND_NODE, found] = entries[base + item, E_NODE]
-            nodes[CAND_TASKS, found] = windows.heap[ACTIVE, item]
-            found += 1
-    return found

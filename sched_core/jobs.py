@@ -27,7 +27,9 @@ class JobTable:
     that keeps it from starting, decided by the controller; 0: open), `count[j]` (tasks that may
     start now), `limit[j]` (row of `limits`; -1: none), `plain[j]` (1: open, of one task, and may
     begin and end at any time), `deadline[j]` (s, by when it has to have ended; NO_DEADLINE: none),
-    `time_min[j]` (s, the least limit it may be started with; 0: `duration`). All operations are O(1) per record.
+    `time_min[j]` (s, the least limit it may be started with; 0: `duration`), `eligible[j]` (s, since
+    when it might have started but for resources and its `begin`; -1: not told, and bounds on
+    switches hold for ever). All operations are O(1) per record.
     """
 
     _COLUMNS = (
@@ -43,6 +45,7 @@ class JobTable:
         "plain",
         "deadline",
         "time_min",
+        "eligible",
     )
     id: Ints
     shape: Ints
@@ -56,6 +59,7 @@ class JobTable:
     plain: Ints
     deadline: Ints
     time_min: Ints
+    eligible: Ints
 
     def __init__(self, shapes: ShapeTable) -> None:
         self.shapes = shapes
@@ -93,6 +97,7 @@ class JobTable:
         limit: int = -1,
         deadline: int = NO_DEADLINE,
         time_min: int = 0,
+        eligible: int = -1,
     ) -> None:
         """Add the record of a job: durations and instants in seconds, `submit` any rising number."""
         assert job_id >= 0
@@ -106,6 +111,7 @@ class JobTable:
         self.shape[row] = shape
         self.submit[row] = submit
         self.limit[row] = limit
+        self.eligible[row] = eligible
         self.shapes.retain(shape)
         self._order.touch((row,))
         self.update(
@@ -145,6 +151,7 @@ class JobTable:
         self.gate[first:last] = 0
         self.count[first:last] = 1
         self.plain[first:last] = 1
+        self.eligible[first:last] = -1
         self.limit[first:last] = limit
         self.deadline[first:last] = NO_DEADLINE
         self.time_min[first:last] = 0

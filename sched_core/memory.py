@@ -13,6 +13,7 @@ import numpy as np
 
 from sched_core import views
 from sched_core.columns import Ints
+from sched_core.gangs import TREE_ROWS, WORK_ROWS
 from sched_core.jobs import JobTable
 from sched_core.kinds import kinds
 from sched_core.nodes import NodeTable
@@ -129,14 +130,15 @@ class Memory:
         per_dim = np.zeros((views.DIM_COLUMNS, dims), np.int64)
         per_dim[views.PARENT] = nodes.dims.parent
         words = (nodes.partitions, nodes.features)
-        return views.Cluster(self._amounts, columns, *words, per_dim, self._kinds)
+        fabric = np.zeros((TREE_ROWS + WORK_ROWS, 2), np.int64)
+        return views.Cluster(self._amounts, columns, *words, per_dim, self._kinds, fabric)
 
     def _requests(self, shapes: ShapeTable, s: int, dims: int, barred: Ints) -> views.Requests:
         """The shapes' columns, and scratch per shape."""
         columns = self._columns
         columns[: views.SHAPE_COLUMNS, :s] = shapes.columns[: views.SHAPE_COLUMNS, :s]
         columns[[views.CURSOR, views.NO_HEAD, views.CURSOR_BEYOND, views.BEYOND_FROM]] = 0
-        columns[views.WAITING] = 0
+        columns[[views.WAITING, views.NEAR]] = 0
         columns[views.FAIL_FROM] = views.FAR
         columns[[views.EARLIEST, views.SETTLED]] = -1
         needs = np.empty((3, s, dims), np.int64)

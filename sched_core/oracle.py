@@ -255,6 +255,12 @@ class Pass:
                     found.append((name, count))
         return found
 
+    def choose(
+        self, request: Request, found: list[tuple[str, int]], most: int
+    ) -> list[tuple[str, int]] | None:
+        """A gang from candidates: by preference alone."""
+        return choose(request, found, most)
+
     def start(self, job: Job) -> bool:
         """Place one task of a record with the longest limit for which it fits."""
         return any(self.start_for(job, length) for length in job.lengths(self.now))
@@ -268,7 +274,7 @@ class Pass:
             if self.fifo and self.state.get(partition):
                 continue
             found = self.candidates(request, partition, end, True)
-            gang = choose(request, found, request.nodes_high)
+            gang = self.choose(request, found, request.nodes_high)
             if gang is None:
                 continue
             rows = []
@@ -340,7 +346,7 @@ class Pass:
         names = [name for name in required if name in ready]
         names += [name for name in reversed(ready) if name not in required]
         fits = [(n, tasks_fit(request, self.nodes[n].capacity, free[n])) for n in names]
-        return choose(request, fits, most)
+        return self.choose(request, fits, most)
 
     def soonest(
         self, request: Request, skip_promised: bool, partitions: Iterable[str], duration: int = 1
@@ -392,7 +398,7 @@ class Pass:
         """A task did not start: write the verdict, make it a head if its turn has come."""
         request, out = job.request, self.out
         fits = any(
-            choose(request, self.candidates(request, p, 0, False), request.nodes_high)
+            self.choose(request, self.candidates(request, p, 0, False), request.nodes_high)
             for p in request.partitions
         )
         if not self.possible(request, True):

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
+from sched_core.oracle import Held, Node, Pass
+from sched_core.request import Request
+
 Candidate = tuple[int, str, int]
 """Node row, leaf switch, tasks it can host."""
 TOO_FEW = 0
@@ -173,3 +176,39 @@ def members_of(
         out.append(members[len(out)])
         rest -= units(out[-1])
     return out
+
+
+class NearPass(Pass):
+    """A pass whose gangs lie on few leaf switches: those that ask for it, or (`fewest`) all."""
+
+    def __init__(
+        self,
+        nodes: dict[str, Node],
+        held: list[Held],
+        now: int,
+        fifo: bool,
+        parents: dict[str, str],
+        leaves: dict[str, str],
+        fewest: bool,
+    ) -> None:
+        super().__init__(nodes, held, now, fifo)
+        self.parents = parents
+        self.leaves = leaves
+        self.fewest = fewest
+
+    def choose(
+        self, request: Request, found: list[tuple[str, int]], most: int
+    ) -> list[tuple[str, int]] | None:
+        """A gang by switches, unless one node is asked for, or some are by name."""
+        low, high = request.nodes_low, request.nodes_high
+        anywhere = not request.switches and not self.fewest
+        if anywhere or high == 1 or request.required or low > most:
+            return super().choose(request, found, most)
+        names = dict(enumerate(name for name, _ in found))
+        candidates = [(i, self.leaves.get(name, "-"), t) for i, (name, t) in enumerate(found)]
+        gang = place(self.parents, candidates, low, most, request.ntasks, request.switches)
+        return (
+            None
+            if isinstance(gang, int)
+            else [(names[i], tasks if request.ntasks else 1) for i, tasks in gang]
+        )

@@ -22,6 +22,7 @@ from sched_core.heads import lead
 from sched_core.licence_views import licence_columns
 from sched_core.memory import NOBODY, Memory
 from sched_core.plan_placement import emptiest_first, set_placement
+from sched_core.plan_topology import add_switches, relaxed
 from sched_core.report import LATEST, finish
 from sched_core.survey import refresh
 from sched_core.tables import (
@@ -40,6 +41,7 @@ from sched_core.views import Cluster, Queue, Requests, Scratch, Timeline
 if TYPE_CHECKING:
     from sched_core.plan_conservative import Promises
     from sched_core.slots import SlotTable
+    from sched_core.switches import TopologyTable
 
 
 class PolicyKind(IntEnum):
@@ -74,6 +76,8 @@ class Policy:
     any other the fullest."""
     placements: tuple[tuple[str, Placement], ...] = ()
     """By partition, where it is another (FIFO, EASY)."""
+    fewest_switches: bool = False
+    """Gangs take the nodes on the fewest leaf switches (with a TopologyTable), before placement."""
     visits: int = 50_000_000
     """Conservative: searches for a window of a node (about 50 to 100 ns each) after which further
     records are NOT_REACHED; what was promised to them stays."""
@@ -211,7 +215,8 @@ def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int, suited_words: i
     counters[views.NODES] = present
     histogram = np.zeros(shapes.histogram_size(), np.int64)
     words = np.zeros(suited_words, np.int64)
-    return views.Scratch(histogram, words, counters, options, np.zeros((4, parts + 1), np.int64))
+    heads = np.zeros((4, parts + 1), np.int64)
+    return views.Scratch(histogram, words, counters, options, heads, np.zeros(1, np.int64))
 
 
 def plan(
@@ -225,17 +230,19 @@ def plan(
     promises: Promises | None = None,
     memory: Memory | None = None,
     slots: SlotTable | None = None,
+    topology: TopologyTable | None = None,
 ) -> Plan:
     """One scheduling pass over the tables at `now` (s).
 
     `promises` are those of the last pass, which CONSERVATIVE keeps (others do not look). `memory`
     makes the next pass over the same tables cheaper, and no plan another. With `slots` every start
     gets its devices, and none starts that no legal set of devices is free for (`plan_devices`).
+    With `topology` gangs lie on as few switches as they ask for (`plan_topology`).
     Nothing may change the tables meanwhile. The first call of a process compiles or loads the
     kernels unless `sched_core.warmup.warmup()` has done so.
     """
     memory = memory if memory is not None else Memory()
-    make = partial(_make, nodes, shapes, jobs, running, policy, now, promises, memory)
+    make = partial(_make, nodes, shapes, jobs, running, policy, now, promises, memory, topology)
     if slots is None:
         return make(NOBODY)
     from sched_core.plan_devices import plan_with_devices  # noqa: PLC0415  (kernels of its own)
@@ -252,6 +259,7 @@ def _make(
     now: int,
     promises: Promises | None,
     memory: Memory,
+    topology: TopologyTable | None,
     barred: Ints,
 ) -> Plan:
     """One pass, for shapes from which some nodes are `barred` (see `Memory.bind`)."""
@@ -285,10 +293,15 @@ def _make(
     planned = np.empty(len(order), np.int64)
     promising = int(policy.kind >= PolicyKind.CONSERVATIVE or ward is not None)
     licences = licence_columns(shapes, jobs, order, now, promising)
-    queue = views.Queue(order, jobs.columns, records, planned, start_rows, *limits, *licences)
+    columns = relaxed(jobs, now) if topology is not None else jobs.columns
+    queue = views.Queue(order, columns, records, planned, start_rows, *limits, *licences)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
     scratch.counters[views.LEAST_CPU] = least_cpu
+    if topology is not None:
+        cluster, scratch = add_switches(
+            cluster, requests, scratch, shapes, topology, policy.fewest_switches
+        )
     if policy.kind >= PolicyKind.CONSERVATIVE or ward is not None:
         if policy.placement == Placement.SPREAD:
             emptiest_first(cluster, int(scratch.counters[views.NODES]))

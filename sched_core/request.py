@@ -52,15 +52,21 @@ class Request:
     excluded: tuple[str, ...] = ()
     licences: tuple[tuple[str, int], ...] = ()
     """Cluster-wide counted resources of the gang as a whole: distinct names, counts of at least 1."""
+    switches: int = 0
+    """Most leaf switches of the allocation; 0: any number. Where nodes are required, they decide."""
+    switch_wait: int = 0
+    """Seconds, from when it may start, for which that bound holds; then any will do."""
 
     def __post_init__(self) -> None:
-        counts = (self.ntasks, self.ntasks_per_node, self.min_nodes, self.max_nodes)
+        counts = (self.ntasks, self.ntasks_per_node, self.min_nodes, self.max_nodes, self.switches)
         if any(not 0 <= count <= NTASKS_MAX for count in counts):
-            raise ValueError(f"node and task counts must be 0..{NTASKS_MAX}, not {counts}")
+            raise ValueError(f"node, task and switch counts must be 0..{NTASKS_MAX}, not {counts}")
         amounts = [self.cpu_per_task, self.memory_per_task, self.cpu_per_node, self.memory_per_node]
         amounts += [count for _, _, count in (*self.gres_per_task, *self.gres_per_node)]
         if any(not 0 <= amount <= AMOUNT_MAX for amount in amounts):
             raise ValueError(f"amounts must be 0..{AMOUNT_MAX}, not {amounts}")
+        if self.switch_wait < 0:
+            raise ValueError(f"a wait for switches cannot be negative, as {self.switch_wait} is")
         if self.cpu_per_task + self.cpu_per_node <= 0:
             raise ValueError("a request needs CPU: give cpu_per_task or cpu_per_node")
         if not self.partitions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,7 +21,8 @@ class ShapeTable:
     `low[s]`/`high[s]` (nodes), `exclusive[s]`, `parts[s, P]` (partition numbers, -1 padding),
     `clauses[s, C, W]` with `nclauses[s]` (features: any clause whose bits a node has),
     `list_start[s]`, `nrequired[s]`, `nexcluded[s]` into `listed` (node rows: required, excluded),
-    `users[s]`, `serial[s]` (another one for every request ever interned). All operations are O(size of one request), amortised.
+    `users[s]`, `serial[s]` (another one for every request ever interned), `switches[s]` (most leaf
+    switches; 0: any), `switch_wait[s]` (s) and `relaxed[s]` (row of the same without; -1: none). All operations are O(size of one request), amortised.
     """
 
     _NAMES = (
@@ -36,6 +38,9 @@ class ShapeTable:
         "nexcluded",
         "users",
         "serial",
+        "switches",
+        "switch_wait",
+        "relaxed",
     )
     ntasks: Ints
     task_cap: Ints
@@ -49,6 +54,9 @@ class ShapeTable:
     nexcluded: Ints
     users: Ints
     serial: Ints
+    switches: Ints
+    switch_wait: Ints
+    relaxed: Ints
 
     def __init__(self, nodes: NodeTable) -> None:
         self.nodes = nodes
@@ -96,6 +104,10 @@ class ShapeTable:
         self._requests[row] = request
         self._row_of[request] = row
         self._write(row, request)
+        if request.switches:
+            free = self.intern(replace(request, switches=0, switch_wait=0))
+            self.retain(free)
+            self.relaxed[row] = free
         return row
 
     def retain(self, row: int, times: int = 1) -> None:
@@ -114,6 +126,8 @@ class ShapeTable:
             self.licensed.pop(row, None)
             self._listed_dead += int(self.nrequired[row] + self.nexcluded[row])
             self.nrequired[row] = self.nexcluded[row] = 0
+            if self.relaxed[row] >= 0:
+                self.release(int(self.relaxed[row]))
 
     def histogram_size(self) -> int:
         """Cells a pass needs to find the widest nodes: 1 + the most tasks of a bounded gang."""
@@ -148,6 +162,9 @@ class ShapeTable:
         self.low[row] = request.nodes_low
         self.high[row] = request.nodes_high
         self.exclusive[row] = request.exclusive
+        self.switches[row] = request.switches
+        self.switch_wait[row] = request.switch_wait
+        self.relaxed[row] = -1
         self._serial += 1
         self.serial[row] = self._serial
         self.parts[row] = -1

@@ -8,14 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from sched_core.columns import Matrix
+from sched_core.gangs import HEIGHT, PARENT, TREE_ROWS
 from sched_core.nodes import NodeTable
-
-# Rows of the matrix `tree`.
-PARENT = 0
-"""Switch above; of a switch without one the top; -1: the top itself."""
-HEIGHT = 1
-"""Longest way down to a switch without switches below it."""
-TREE_ROWS = 2
 
 
 class TopologyTable:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from sched_core.columns import Matrix, Vector
 from sched_core.fit import choose, fill_amount, hosts, may_host, set_marks, suits
 from sched_core.jit import entry, inlined, kernel
+from sched_core.near import near
 from sched_core.views import (
     ABLE,
     AMOUNT,
@@ -21,6 +22,7 @@ from sched_core.views import (
     CAND_TASKS,
     ELIGIBLE,
     FAR,
+    FEWEST,
     FITTING,
     FITTING_NODES,
     FREE,
@@ -32,6 +34,7 @@ from sched_core.views import (
     LIST_START,
     LOW,
     MARK,
+    NEAR,
     NODES,
     NREQUIRED,
     NTASKS,
@@ -272,6 +275,34 @@ def next_release(timeline: Timeline, i: int, k: int, placed: int, now: int) -> i
     return when
 
 
+@kernel
+def list_ready(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) -> int:
+    """Write what a sweep found as candidates: required nodes, then those that became able last."""
+    nodes = cluster.nodes
+    shapes = req.shapes
+    found = 0
+    for i in range(shapes[LIST_START, shape], shapes[LIST_START, shape] + shapes[NREQUIRED, shape]):
+        nodes[CAND_NODE, found] = req.listed[i]
+        nodes[CAND_TASKS, found] = nodes[FITTING, req.listed[i]]
+        found += 1
+    for i in range(scratch.counters[ABLE] - 1, -1, -1):
+        node = nodes[READY, i]
+        if nodes[ELIGIBLE, node] == 1:
+            nodes[CAND_NODE, found] = node
+            nodes[CAND_TASKS, found] = nodes[FITTING, node]
+            found += 1
+    return found
+
+
+@kernel
+def close_by(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) -> bool:
+    """Whether nodes that suffice do so on as few switches as the shape asks for. See `near`."""
+    if req.shapes[NEAR, shape] == 0 or req.shapes[NEAR, shape] >= FEWEST:
+        return True
+    found = list_ready(cluster, req, scratch, shape)
+    return bool(near(cluster, req, scratch, shape, found, req.shapes[HIGH, shape]) > 0)
+
+
 @inlined
 def earliest(
     cluster: Cluster,
@@ -299,15 +330,21 @@ def earliest(
     counters[ABLE : WIDEST + 1] = 0
     counters[SWEEP] += 1
     first = counters[NODES] if req.fitting[shape, FITTING_NODES] > 0 else 0
-    when, at = now, now
+    when, at, looked = now, now, -1
     j, i, k = 0, 0, 0
     while True:
         if j == first:
             i = next_suited(releases, req.suits, shape, i)
             at = next_release(timeline, i, k, counters[ROWS], now)
         if at > when:
-            if counters[ABLE] >= req.shapes[LOW, shape] and enough(req, scratch, shape):
-                break
+            if (
+                counters[ABLE] >= req.shapes[LOW, shape]
+                and counters[ABLE] + counters[TASKS] != looked
+                and enough(req, scratch, shape)
+            ):
+                looked = counters[ABLE] + counters[TASKS]
+                if close_by(cluster, req, scratch, shape):
+                    break
             when = at
             if when == FAR:
                 break
@@ -348,20 +385,8 @@ def promise(
     nodes = cluster.nodes
     dims = cluster.dims
     shapes = req.shapes
-    listed = req.listed
-    counters = scratch.counters
     heads = scratch.heads
-    found = 0
-    for i in range(shapes[LIST_START, shape], shapes[LIST_START, shape] + shapes[NREQUIRED, shape]):
-        nodes[CAND_NODE, found] = listed[i]
-        nodes[CAND_TASKS, found] = nodes[FITTING, listed[i]]
-        found += 1
-    for i in range(counters[ABLE] - 1, -1, -1):
-        node = nodes[READY, i]
-        if nodes[ELIGIBLE, node] == 1:
-            nodes[CAND_NODE, found] = node
-            nodes[CAND_TASKS, found] = nodes[FITTING, node]
-            found += 1
+    found = list_ready(cluster, req, scratch, shape)
     most = shapes[LOW, shape] if shapes[NTASKS, shape] == 0 else shapes[HIGH, shape]
     size = choose(cluster, req, scratch, shape, found, most)
     base = heads[HEAD_END, head]

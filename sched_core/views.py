@@ -31,6 +31,8 @@ class Cluster(NamedTuple):
     """[columns, R], see below."""
     kinds: Matrix
     """[3, kinds]: KIND_NODE, KIND_COUNT, KIND_DONE; see `sched_core.kinds`."""
+    fabric: Matrix
+    """[10, switches + 2]: the tree of switches, then scratch, as a `gangs.Site` has them."""
 
 
 # Layers of `amounts`.
@@ -80,7 +82,13 @@ SCORE = 16
 TASKS_THERE = 17
 """CAND_TASKS by node, while candidates are sorted."""
 SPARE_ORDER = 18
-NODE_COLUMNS = 19
+LEAF = 19
+"""Leaf switch."""
+SITE = 20
+"""Six columns of candidates and the gang, as a `gangs.Site` has them, its `order` and `spare`."""
+SITE_ORDER = 26
+SITE_SPARE = 27
+NODE_COLUMNS = 28
 
 KIND_NODE = 0
 """A node of the kind."""
@@ -188,7 +196,10 @@ POPULAR = 27
 """Shapes by which fragmentation is measured; `counters[POPULARS]` of them."""
 POPULAR_WEIGHT = 28
 """Their records that wait."""
-SHAPE_ROWS = 29
+NEAR = 29
+"""Most leaf switches of a gang; FEWEST: as few as can be; 0: nodes by preference."""
+SHAPE_ROWS = 30
+FEWEST = 1 << 30
 
 
 class Timeline(NamedTuple):
@@ -305,6 +316,8 @@ class Scratch(NamedTuple):
     """[5, p]: STATE, PROMISE, AHEAD, FOUND, CHOICE."""
     heads: Matrix
     """[4, p + 1]"""
+    keys: Vector
+    """[most of nodes and switches] scratch of sorts by switch."""
 
 
 STATE = 0
