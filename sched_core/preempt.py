@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sched_core import jit, victims, views
 from sched_core.columns import Ints
@@ -49,6 +50,8 @@ class Preemption:
     """[v] job ids, ascending."""
     mode: Ints
     """[v] `PreemptMode` of each."""
+    grace: Ints
+    """[v] seconds each is given to end; 0 if it is suspended."""
     nodes: Ints
     """[k] node rows of the preemptor, the first one first."""
     tasks: Ints
@@ -79,12 +82,26 @@ def plan_preemption(
     Changes no table. About thirty numpy calls and three kernels per partition; O(nodes x R +
     running allocations x R), plus searches within `policy.visits`.
     """
-    jit.compile_kernels()
     chosen = candidates(running.terms, tier, now)
+    return preempt_among(nodes, shapes, running, shape, chosen, policy, now, Memory())
+
+
+def preempt_among(
+    nodes: NodeTable,
+    shapes: ShapeTable,
+    running: RunningTable,
+    shape: int,
+    chosen: Ints,
+    policy: PreemptPolicy,
+    now: int,
+    memory: Memory,
+) -> Preemption | None:
+    """The same for candidates given as rows of the terms, cheapest first."""
+    jit.compile_kernels()
     best: Preemption | None = None
     for part in shapes.parts[shape].tolist():
         if part >= 0:
-            found = _in_partition(nodes, shapes, running, chosen, shape, part, policy, now)
+            found = _in_partition(nodes, shapes, running, chosen, shape, part, policy, now, memory)
             if found and (best is None or _rank(found) < _rank(best)):
                 best = found
     return best
@@ -99,9 +116,13 @@ def candidates(terms: RunningTerms, tier: int, now: int) -> Ints:
 
     Equal ones: lower tier, then the later since, then the job id. O(jobs with terms x log).
     """
+    return cheapest_first(terms, terms.columns[terms.TIER, : terms.rows] < tier, now)
+
+
+def cheapest_first(terms: RunningTerms, may: NDArray[np.bool_], now: int) -> Ints:
+    """Rows of those terms that `may[rows]` says and that are not exempt any more, cheapest first."""
     c = terms.columns[:, : terms.rows]
-    may = (c[terms.ID] >= 0) & (c[terms.TIER] < tier) & (c[terms.PROTECTED] <= now)
-    rows = np.flatnonzero(may)
+    rows = np.flatnonzero(may & (c[terms.ID] >= 0) & (c[terms.PROTECTED] <= now))
     lost = terms.lost_work(now)[rows]
     keys = (c[terms.ID, rows], -c[terms.SINCE, rows], c[terms.TIER, rows], lost)
     return rows[np.lexsort(keys)].astype(np.int64, copy=False)
@@ -116,9 +137,9 @@ def _in_partition(
     part: int,
     policy: PreemptPolicy,
     now: int,
+    memory: Memory,
 ) -> Preemption | None:
     running.fit_columns()
-    memory = Memory()
     cluster, requests = memory.bind(nodes, shapes)
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
@@ -138,6 +159,7 @@ def _in_partition(
     return Preemption(
         victims=terms[RunningTerms.ID][by_id],
         mode=terms[RunningTerms.MODE][by_id],
+        grace=grace[by_id],
         nodes=cluster.nodes[views.PICK_NODE, :size].copy(),
         tasks=cluster.nodes[views.PICK_TASKS, :size].copy(),
         amount=amount[:size],

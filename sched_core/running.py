@@ -123,6 +123,11 @@ class RunningTable:
             self._spare.clear()
         self._order.touch(rows)
 
+    def held(self, job_id: int) -> tuple[Ints, Ints]:
+        """Node rows of a running job, and what it holds on each: `[nodes, R]`."""
+        rows = self._rows_of[job_id]
+        return self.node[rows], self.amount[rows]
+
     def set_end(self, job_id: int, end: int) -> None:
         """Its time limit changed: it is released at `end` (s)."""
         rows = self._rows_of[job_id]

@@ -74,6 +74,10 @@ class RunningTerms:
         self.columns[:, row] = (job_id, tier, protected_until, since, weight, int(mode), grace)
         self.row[allocations] = row
 
+    def place(self, job_id: int) -> int:
+        """Row of a job's terms; KeyError if it has none."""
+        return self._row_of[job_id]
+
     def forget(self, job_id: int, allocations: Sequence[int]) -> None:
         """The job ended, or is protected again."""
         row = self._row_of.pop(job_id, -1)

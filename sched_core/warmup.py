@@ -28,7 +28,7 @@ GROUPS = {
         "fairshare",
         "priority",
         "gres",
-        "preempt",
+        "plan_preempt",
         "topology",
         "placement",
         "gpushare",
