@@ -75,6 +75,7 @@ from sched_core.views_conservative import (
     OPTION,
     R_END,
     R_FIRST,
+    R_LATEST,
     R_PART,
     R_PROMISED,
     R_SLOT,
@@ -179,7 +180,9 @@ def step(
     row = queue.order[i]
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
     now = state[NOW]
-    limit = max(records[R_START, i] - 1, now) if mine else state[HORIZON]
+    limit = min(state[HORIZON], records[R_LATEST, i])
+    if mine:
+        limit = max(records[R_START, i] - 1, now)
     limit = min(limit, queue.jobs[J_DEADLINE, row] - duration)
     slot = records[R_SLOT, i]
     when = best_hole(cluster, req, queue, scratch, profile, windows, slot, shape, duration, limit)

@@ -59,6 +59,7 @@ from sched_core.views_conservative import (
     OPTION,
     R_END,
     R_FIRST,
+    R_LATEST,
     R_PART,
     R_SLOT,
     R_START,
@@ -225,7 +226,7 @@ def lead(
     code = queue.records[V_CODE, i]
     if code not in (RESOURCES, PRIORITY, LICENSES):
         return
-    limit = min(state[HORIZON], latest_start(queue, row))
+    limit = min(state[HORIZON], records[R_LATEST, i], latest_start(queue, row))
     best, last, behind = FAR, -1, False
     for option in range(parts.shape[1]):
         part = parts[shape, option]
@@ -318,7 +319,7 @@ def find_starts(
                 part = parts[shape, option]
                 if part < 0:
                     break
-                limit = min(best - 1, state[HORIZON])
+                limit = min(best - 1, state[HORIZON], held.records[R_LATEST, i])
                 when = hole(
                     cluster,
                     req,

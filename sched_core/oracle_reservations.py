@@ -36,6 +36,12 @@ class Reserved:
     kept: dict[str, Amounts]
     instances: list[tuple[int, int]]
     maintenance: bool = False
+    overlap: bool = False
+    overrun: bool = False
+
+    def on(self, instant: int) -> bool:
+        """Whether an instance is on."""
+        return any(start <= instant < end for start, end in self.instances)
 
 
 @dataclass
@@ -63,6 +69,11 @@ def both(kept: Amounts, left: Amounts) -> Amounts:
             some = sum(out.get(key, 0) for key in types)
             out[total] = max(min(out[total], some + min(rest)), 0)
     return out
+
+
+def share(one: Reserved, other: Reserved) -> bool:
+    """Whether members of both have what both keep at the same time."""
+    return one.overlap or other.overlap
 
 
 class Guarded(Conservative):
@@ -116,32 +127,59 @@ class Guarded(Conservative):
     def at(self, name: str, instant: int) -> Amounts:
         """What is free at an instant, but for what this pass has booked."""
         node, pool = self.pool_of.get(name, (name, None))
-        capacity = self.real[node].capacity
-        out = dict(capacity)
-        inside = []
+        out = dict(self.real[node].capacity)
+        members = []
         for held in self.running:
             if held.node == node and max(held.end, self.now + 1) > instant:
                 where = self.inside(held, instant)
-                inside.append((where, held))
                 if where is None:
                     out = less(out, held.amounts)
-        for one in self.reserved:
-            if any(start <= instant < end for start, end in one.instances) and node in one.kept:
-                if one is pool:
-                    mine = both(one.kept[node], out)
-                    for where, held in inside:
-                        if where is pool:
-                            mine = less(mine, held.amounts)
-                    return mine
+                else:
+                    members.append((where, held))
+        if pool is None or self.is_outside(name, instant):
+            for one in self.reserved:
+                if one.on(instant) and node in one.kept:
+                    out = less(out, one.kept[node])
+            return out
+        if not self.is_within(name, instant):
+            return dict.fromkeys(out, 0)
+        for one in self.reserved[: self.reserved.index(pool)]:
+            if one.on(instant) and node in one.kept and not share(one, pool):
                 out = less(out, one.kept[node])
-        return out if pool is None else dict.fromkeys(capacity, 0)
+        out = both(pool.kept[node], out)
+        for where, held in members:
+            if where is pool or share(where, pool):
+                out = less(out, held.amounts)
+        return out
+
+    def is_within(self, name: str, instant: int) -> bool:
+        """Whether a reservation gives of what it keeps for members to be planned in."""
+        _, pool = self.pool_of.get(name, (name, None))
+        some = pool.instances[: 1 if pool.overrun else None] if pool is not None else []
+        return any(start <= instant < end for start, end in some)
+
+    def is_outside(self, name: str, instant: int) -> bool:
+        """Whether a row is the node itself: always, or after the end, where members may run on."""
+        _, pool = self.pool_of.get(name, (name, None))
+        return pool is None or (pool.overrun and instant >= pool.instances[0][1])
+
+    def is_same(self, name: str, other: str, instant: int) -> bool:
+        """Whether what is booked on one row is of the other row too, at an instant."""
+        node, one = self.pool_of.get(name, (name, None))
+        twin, two = self.pool_of.get(other, (other, None))
+        if name == other or node != twin:
+            return name == other
+        if self.is_outside(name, instant) and self.is_outside(other, instant):
+            return True
+        within = self.is_within(name, instant) and self.is_within(other, instant)
+        return within and one is not None and two is not None and share(one, two)
 
     def inside(self, held: Held, instant: int) -> Reserved | None:
         """The reservation of which a running job holds its amounts on a node at an instant."""
         one = self._kept(held.reservation) if isinstance(held, Member) else None
         if one is None or held.node not in one.kept:
             return None
-        return one if any(start <= instant < end for start, end in one.instances) else None
+        return one if one.on(instant) else None
 
     def edges(self, name: str) -> set[int]:
         """Instants at which what is free there changes."""
@@ -158,10 +196,18 @@ class Guarded(Conservative):
         for instant in sorted({start} | {t for t in self.edges(name) if start < t < end}):
             free = self.at(name, instant)
             for node, begin, stop, amounts in self.booked:
-                if node == name and begin <= instant < stop:
+                if begin <= instant < stop and self.is_same(node, name, instant):
                     free = less(free, amounts)
             out.append(free)
         return out
+
+    def earliest(self, job: Job, latest: int | None = None) -> tuple[Promise, bool] | None:
+        """Earliest hole of a job; where members may run on, before the end of the first instance."""
+        one = self._kept(self.wishes.get(job.job_id, ""))
+        if one is not None and one.overrun:
+            end = one.instances[0][1]
+            latest = end - 1 if latest is None else min(latest, end - 1)
+        return super().earliest(job, latest)
 
     def instants(self) -> list[int]:
         """Instants at which something may start: now, and where something changes, rounded up."""
@@ -209,9 +255,8 @@ class Guarded(Conservative):
             one = self._kept(self.wishes.get(job.job_id, ""))
             waits = self.code[job.job_id] in {VerdictCode.RESOURCES, VerdictCode.PRIORITY}
             if one is not None and waits:
-                opened = any(start <= self.now for start, _ in one.instances)
                 spans = [end - max(start, self.now) for start, end in one.instances]
-                if not opened or max(spans) < job.duration:
+                if not one.on(self.now) or (max(spans) < job.duration and not one.overrun):
                     self.code[job.job_id] = VerdictCode.RESERVATION
         return self
 

@@ -39,7 +39,7 @@ from sched_core.tables import (
 from sched_core.views import Cluster, Queue, Requests, Scratch, Timeline
 
 if TYPE_CHECKING:
-    from sched_core.plan_conservative import Promises
+    from sched_core.plan_conservative import Promises, Ties
     from sched_core.slots import SlotTable
     from sched_core.switches import TopologyTable
 
@@ -305,8 +305,9 @@ def _make(
     if policy.kind >= PolicyKind.CONSERVATIVE or ward is not None:
         if policy.placement == Placement.SPREAD:
             emptiest_first(cluster, int(scratch.counters[views.NODES]))
+        ties = ward.ties(order) if ward is not None else None
         made = _conservative(
-            jobs, cluster, requests, timeline, queue, scratch, policy, now, promises
+            jobs, cluster, requests, timeline, queue, scratch, policy, now, promises, ties
         )
         return made if ward is None else ward.told(made, order, cluster, requests)
     if policy.placement or policy.placements:
@@ -334,6 +335,7 @@ def _conservative(
     policy: Policy,
     now: int,
     promises: Promises | None,
+    ties: Ties | None,
 ) -> Plan:
     # Not above: who does not ask for this policy need not wait for its kernels to be compiled.
     from sched_core import plan_conservative as conservative  # noqa: PLC0415
@@ -351,7 +353,9 @@ def _conservative(
         if policy.kind == PolicyKind.EASY:
             leads = views_conservative.FIRST_PROMISED
         terms = replace(terms, window=DURATION_MAX, resolution=1, leads=leads)
-    held = conservative.plan_queue(cluster, requests, timeline, queue, scratch, ids, last, terms)
+    held = conservative.plan_queue(
+        cluster, requests, timeline, queue, scratch, ids, last, terms, ties
+    )
     made = _plan(jobs, ids, cluster, timeline, queue, scratch, now)
     return replace(made, **conservative.heads_of(queue, held, ids))
 

@@ -99,6 +99,18 @@ class Terms:
     """As LEADS: not conservative, but EASY or FIFO beside reservations."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """What reservations tie together, beside what is free when."""
+
+    latest: Ints
+    """[m] latest planned start of each record, in queue order."""
+    first: Ints
+    """[n] first link from each node; 0: none."""
+    links: Ints
+    """[links, LINK_COLUMNS]"""
+
+
 def _places(ids: Ints, wanted: Ints) -> Ints:
     """Place of each wanted id among `ids`; -1: not there."""
     if len(ids) == 0:
@@ -116,7 +128,7 @@ def _records(
     order, jobs = queue.order, queue.jobs
     records = np.zeros((views_conservative.RESERVATION_COLUMNS, len(order)), np.int64)
     records[views_conservative.R_SLOT : views_conservative.R_PROMISED + 1] = -1
-    records[views_conservative.R_START] = FAR
+    records[[views_conservative.R_START, views_conservative.R_LATEST]] = FAR
     if last is not None:
         known = _places(ids, last.known)
         records[views_conservative.R_PROMISED, known[known >= 0]] = FAR
@@ -140,7 +152,9 @@ def _records(
     return records, len(classes) * options
 
 
-def _profile(timeline: Timeline, nodes: int, dims: int, rows: int, terms: Terms) -> Profile:
+def _profile(
+    timeline: Timeline, nodes: int, dims: int, rows: int, terms: Terms, ties: Ties | None
+) -> Profile:
     releases = len(timeline.release_order)
     pool = nodes * SLACK + releases + min(GROWTH * rows, SEGMENTS_MAX)
     state = np.zeros(views_conservative.STATE_CELLS, np.int64)
@@ -148,12 +162,18 @@ def _profile(timeline: Timeline, nodes: int, dims: int, rows: int, terms: Terms)
     state[views_conservative.HORIZON] = min(terms.now + terms.window, LATEST - 1)
     state[views_conservative.STEP] = max(terms.resolution, 1)
     state[views_conservative.BUDGET] = terms.visits
+    columns = np.zeros((nodes, views_conservative.PROFILE_COLUMNS), np.int64)
+    links = np.zeros((1, views_conservative.LINK_COLUMNS), np.int64)
+    if ties is not None:
+        columns[:, views_conservative.LINK] = ties.first
+        links = ties.links
     return Profile(
-        np.zeros((nodes, views_conservative.PROFILE_COLUMNS), np.int64),
+        columns,
         np.empty(pool, np.int64),
         np.empty((dims, pool), np.int64),
         np.zeros(dims, np.int64),
         state,
+        links,
     )
 
 
@@ -179,10 +199,12 @@ def plan_queue(
     ids: Ints,
     last: Promises | None,
     terms: Terms,
+    ties: Ties | None = None,
 ) -> Reservations:
     """Make a conservative pass; what it says is in the views, what it promises in the result.
 
-    `ids` are the job ids of the records, `last` what they were promised (None: re-plan).
+    `ids` are the job ids of the records, `last` what they were promised (None: re-plan), `ties` what
+    reservations have to do with it.
     """
     nodes, dims = cluster.nodes.shape[1], cluster.amounts.shape[2]
     records, slots = _records(queue, ids, last, terms, requests.parts.shape[1])
@@ -200,13 +222,15 @@ def plan_queue(
         held.rows[views_conservative.ROW_TASKS, :taken] = last.tasks
         held.amount[:taken, : last.amount.shape[1]] = last.amount
     growth = rows + timeline.rows.shape[1]
-    profile = _profile(timeline, nodes, dims, growth, terms)
+    profile = _profile(timeline, nodes, dims, growth, terms, ties)
     profile.state[views_conservative.MONOTONE] = taken == 0
     profile.state[views_conservative.COMPRESS] = last is None or last.freed
     profile.state[views_conservative.HELD_ROWS] = taken
     profile.state[views_conservative.LEADS] = terms.leads
     if terms.leads:
         profile.state[views_conservative.HORIZON] = FAR - 1
+    if ties is not None:
+        records[views_conservative.R_LATEST] = ties.latest
     windows = _windows(slots, nodes, terms.now)
     views_of = (cluster, requests, timeline, queue, scratch)
     run_conservative(*views_of, profile, windows, held)

@@ -13,8 +13,13 @@ from sched_core.views_conservative import (
     BLOCK,
     CLOCK,
     FREED,
+    L_FROM,
+    L_NEXT,
+    L_ROW,
+    L_TO,
     LENGTH,
     LIMIT,
+    LINK,
     NOW,
     OWN,
     TAIL,
@@ -85,8 +90,8 @@ def locate(times: Vector, low: int, high: int, when: int) -> int:
 
 
 @kernel
-def reserve_room(profile: Profile, node: int) -> bool:
-    """See to it that a node's block holds two more segments; False: the pool is used up.
+def reserve_room(profile: Profile, node: int, more: int) -> bool:
+    """See to it that a node's block holds so many more segments; False: the pool is used up.
 
     A block that is full moves to the end of the pool and doubles. O(1) amortised per segment.
     """
@@ -95,9 +100,9 @@ def reserve_room(profile: Profile, node: int) -> bool:
     free = profile.free
     state = profile.state
     length = columns[node, LENGTH]
-    if length + 2 <= columns[node, LIMIT]:
+    if length + more <= columns[node, LIMIT]:
         return True
-    limit, tail = 2 * (length + 2), state[TAIL]
+    limit, tail = 2 * (length + more), state[TAIL]
     if tail + limit > times.shape[0]:
         return False
     old = columns[node, BLOCK]
@@ -137,12 +142,10 @@ def cut(profile: Profile, node: int, when: int) -> int:
 
 
 @kernel
-def shift(cluster: Cluster, profile: Profile, node: int, start: int, end: int, sign: int) -> None:
-    """Add `sign` times AMOUNT to what is free on a node from `start` to `end`. O(length x R).
-
-    Needs room in the block, unless both instants begin segments already: those, once made, stay for
-    the pass. The caller says by `mark` whether others have to look at the node again.
-    """
+def shift_row(
+    cluster: Cluster, profile: Profile, node: int, start: int, end: int, sign: int
+) -> None:
+    """Add `sign` times AMOUNT to what is free on a row from `start` to `end`. O(length x R)."""
     free = profile.free
     dims = cluster.dims
     first = cut(profile, node, start)
@@ -153,12 +156,35 @@ def shift(cluster: Cluster, profile: Profile, node: int, start: int, end: int, s
 
 
 @kernel
+def shift(cluster: Cluster, profile: Profile, node: int, start: int, end: int, sign: int) -> None:
+    """Add `sign` times AMOUNT to what is free on a node, and on rows linked to it, for a time.
+
+    From `start` to `end`. Needs room in the blocks, unless both instants begin segments already:
+    those, once made, stay for the pass. The caller says by `mark` whether others have to look at the
+    node again. O((1 + links) x length x R).
+    """
+    links = profile.links
+    shift_row(cluster, profile, node, start, end, sign)
+    link = profile.nodes[node, LINK]
+    while link > 0:
+        since, until = max(start, links[link, L_FROM]), min(end, links[link, L_TO])
+        if since < until:
+            shift_row(cluster, profile, links[link, L_ROW], since, until, sign)
+        link = links[link, L_NEXT]
+
+
+@kernel
 def mark(profile: Profile, node: int, freed: bool) -> None:
-    """Note that a node changed: what is cached of it is a bound, or if `freed` nothing. O(1)."""
+    """Note that a node changed: what is cached of it is a bound, or if `freed` nothing. O(links)."""
     profile.state[CLOCK] += 1
-    profile.nodes[node, TOUCHED] = profile.state[CLOCK]
-    if freed:
-        profile.nodes[node, FREED] = profile.state[CLOCK]
+    row, link = node, profile.nodes[node, LINK]
+    while True:
+        profile.nodes[row, TOUCHED] = profile.state[CLOCK]
+        if freed:
+            profile.nodes[row, FREED] = profile.state[CLOCK]
+        if link == 0:
+            return
+        row, link = profile.links[link, L_ROW], profile.links[link, L_NEXT]
 
 
 @kernel

@@ -27,8 +27,11 @@ from sched_core.views import (
 )
 from sched_core.views_conservative import (
     BLOCK,
+    L_NEXT,
+    L_ROW,
     LENGTH,
     LIFTED,
+    LINK,
     OWN,
     R_CAUSE,
     R_END,
@@ -49,10 +52,23 @@ EXCLUDED = 1
 
 @kernel
 def have_room(profile: Profile, rows: Matrix, row: int, first: int, end: int) -> bool:
-    """Whether the pool holds two more segments for each node in some rows of a matrix. O(rows)."""
+    """Whether the pool holds all that placing on the nodes in some rows of a matrix needs.
+
+    Two more segments for each of them, and for each link from them. O(rows + links).
+    """
+    links = profile.links
     holds = True
     for i in range(first, end):
-        holds &= reserve_room(profile, rows[row, i])
+        node = rows[row, i]
+        holds &= reserve_room(profile, node, 2)
+        link, more = profile.nodes[node, LINK], 0
+        while link > 0:
+            more += 2
+            link = links[link, L_NEXT]
+        link = profile.nodes[node, LINK]
+        while link > 0:
+            holds &= reserve_room(profile, links[link, L_ROW], more)
+            link = links[link, L_NEXT]
     return holds
 
 
@@ -112,10 +128,15 @@ def lift(
 
 @kernel
 def own(profile: Profile, held: Reservations, i: int, on: int) -> None:
-    """Say whether the promise of record `i` is lifted for its own sake. O(rows)."""
+    """Say whether the promise of record `i` is lifted for its own sake. O(rows + links)."""
     profile.state[LIFTED] = on
     for k in range(held.records[R_FIRST, i], held.records[R_END, i]):
-        profile.nodes[held.rows[ROW_NODE, k], OWN] = on
+        node = held.rows[ROW_NODE, k]
+        profile.nodes[node, OWN] = on
+        link = profile.nodes[node, LINK]
+        while link > 0:
+            profile.nodes[profile.links[link, L_ROW], OWN] = on
+            link = profile.links[link, L_NEXT]
 
 
 @kernel

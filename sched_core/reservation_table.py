@@ -30,6 +30,24 @@ class Kept:
     instances: tuple[tuple[int, int], ...]
     """Start and end (s), rising, none of them over."""
 
+    def shares(self, other: Kept) -> bool:
+        """Whether both are for the members of both, where they keep the same at the same time."""
+        return self.of.overlap or other.of.overlap
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Those of its instances that members may be planned in.
+
+        Where they may run on only the first: what ends it is no edge for them, and so they are kept
+        from starting later by an instant (`latest`) instead.
+        """
+        return self.instances[:1] if self.of.overrun else self.instances
+
+    @property
+    def latest(self) -> int:
+        """Last second (s) in which a member may start."""
+        return self.spans[-1][1] - 1
+
 
 class ReservationTable:
     """Reservations by name, in the order in which they were made, and who wants to be in them.

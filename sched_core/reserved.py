@@ -18,15 +18,15 @@ from sched_core.codes import VerdictCode
 from sched_core.columns import BITS, Ints, set_bits
 from sched_core.jobs import JobTable
 from sched_core.nodes import NodeTable
+from sched_core.plan_conservative import Promises, Ties
 from sched_core.request import Request
 from sched_core.reservation_table import Kept
-from sched_core.reserved_nodes import Changes, Inside, Pools, settle_members, take
+from sched_core.reserved_nodes import Changes, Inside, Links, Pools, settle_members, take
 from sched_core.running import RunningTable
 from sched_core.shapes import ShapeTable
 
 if TYPE_CHECKING:
     from sched_core.plan import Plan
-    from sched_core.plan_conservative import Promises
 
 GATE = int(VerdictCode.RESERVATION)
 
@@ -61,6 +61,7 @@ class Overlay:
         self._owner: list[int] = []
         self._part_of = list(range(len(nodes.partition_names)))
         self._member: dict[int, Kept] = {}
+        self._links = Links()
         changes = Changes()
         take(self.kept, self.nodes, changes, now)
         inside = settle_members(self.kept, self.nodes, running, changes, now)
@@ -92,15 +93,19 @@ class Overlay:
         if not wanted:
             return
         pools = Pools(self.kept, self._real, running, inside, self.now)
+        rows_of: dict[int, list[tuple[Kept, int]]] = {}
         for rank in sorted(wanted):
             one = self.kept[rank]
             for node, amount in zip(one.node.tolist(), one.amount, strict=True):
                 row = self._add_row(one, node, amount)
+                rows_of.setdefault(node, []).append((one, row))
                 times, has = pools.steps(rank, node)
                 self.nodes.free[row, : has.shape[1]] = has[0]
                 for when, more in zip(times[1:], np.diff(has, axis=0), strict=True):
                     if more.any():
                         changes.add(np.array([row], np.int64), when, more[None])
+        for node, rows in rows_of.items():
+            self._links.tie(node, rows)
 
     def _add_row(self, one: Kept, node: int, amount: Ints) -> int:
         """A pool: like its node, in partitions of its own, and with what is reserved for capacity."""
@@ -172,6 +177,16 @@ class Overlay:
                 node[k] = row if row >= 0 else node[k]
         return replace(last, node=node, partition=partition)
 
+    def ties(self, order: Ints) -> Ties:
+        """What ties rows and records beside what is free when."""
+        latest = np.full(len(self.jobs.id), views.FAR, np.int64)
+        for row, one in self._member.items():
+            latest[row] = one.latest
+        first = np.zeros(self.nodes.rows, np.int64)
+        for row, link in self._links.first.items():
+            first[row] = link
+        return Ties(latest[order], first, np.array(self._links.rows, np.int64))
+
     def told(
         self, made: Plan, order: Ints, cluster: views.Cluster, requests: views.Requests
     ) -> Plan:
@@ -197,7 +212,7 @@ class Overlay:
     def _open(self, one: Kept, duration: int) -> bool:
         """Whether an instance runs now, and a job of this duration fits into any."""
         now = self.now
-        longest = max(end - max(start, now) for start, end in one.instances)
+        longest = max(end - max(start, now) for start, end in one.spans)
         return one.instances[0][0] <= now and (duration <= longest or one.of.overrun)
 
     def _reserved(self, cluster: views.Cluster, requests: views.Requests) -> Ints:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sched_core import views, views_conservative
 from sched_core.columns import Ints
 from sched_core.names import Dimensions
 from sched_core.nodes import NodeTable
@@ -126,6 +127,39 @@ def within(kept: Ints, left: Ints, dims: Dimensions) -> Ints:
     return out
 
 
+class Links:
+    """Which rows of a node give of the same, and when: see `views_conservative.Profile.links`."""
+
+    def __init__(self) -> None:
+        self.rows = [[0] * views_conservative.LINK_COLUMNS]
+        self.first: dict[int, int] = {}
+
+    def add(self, row: int, other: int, start: int, end: int) -> None:
+        """What is taken of a row from `start` to `end` (s) is taken of another one too."""
+        if start < end:
+            self.rows.append([other, start, end, self.first.get(row, 0)])
+            self.first[row] = len(self.rows) - 1
+
+    def tie(self, node: int, pools: Sequence[tuple[Kept, int]]) -> None:
+        """Link a node and the pools there are on it. O(pools² x instances²).
+
+        After its end a pool whose members may run on is the node; and those that overlap are one,
+        while both last.
+        """
+        for one, row in pools:
+            end = one.latest + 1 if one.of.overrun else views.FAR
+            self.add(row, node, end, views.FAR)
+            self.add(node, row, end, views.FAR)
+            for other, twin in pools:
+                if other is one:
+                    continue
+                if other.of.overrun:
+                    self.add(row, twin, max(end, other.latest + 1), views.FAR)
+                for start, stop in one.spans if one.shares(other) else ():
+                    for since, until in other.spans:
+                        self.add(row, twin, max(start, since), min(stop, until))
+
+
 class Pools:
     """What the pool of each reservation has on a node, over time."""
 
@@ -168,21 +202,27 @@ class Pools:
 
     def _at(self, rank: int, node: int, runs: slice, when: int) -> Ints:
         """What the pool has at an instant."""
-        dims = self._nodes.dims
-        windows = [one for one in self._windows[node] if one[1] <= when < one[2]]
-        own = [amount for other, _, _, amount in windows if other == rank]
-        if not own:
+        dims, one = self._nodes.dims, self._kept[rank]
+        beyond = one.of.overrun and when >= one.spans[0][1]
+        own = any(start <= when < end for start, end in one.spans)
+        if not own and not beyond:
             return np.zeros(len(dims), np.int64)
         left = self._nodes.capacity[node, : len(dims)].copy()
         left -= self._amount[runs][self._end[runs] > when].sum(axis=0)
-        for other, _, _, amount in windows:
-            if other < rank:
-                left -= amount
         members = [m for m in self._inside.get(node, ()) if m.start <= when < m.end]
         for member in members:
             left += member.given_back
-        out = within(own[0], left, dims)
+        kept = left
+        for other, start, end, amount in self._windows[node]:
+            if start <= when < end and other == rank:
+                kept = amount
+            ahead = other < rank and not one.shares(self._kept[other])
+            if start <= when < end and (beyond or ahead):
+                left = left - amount
+        if beyond:
+            return left
+        out = within(kept, left, dims)
         for member in members:
-            if member.rank == rank:
-                out -= member.amount
+            if member.rank == rank or one.shares(self._kept[member.rank]):
+                out = out - member.amount
         return out

@@ -25,6 +25,8 @@ class Profile(NamedTuple):
     """[R] scratch: devices without a type that a window leaves, by total dimension."""
     state: Vector
     """Bounds and counters of the pass, see below."""
+    links: Matrix
+    """[links, columns]: rows that are of one node in part, see below; the first is none."""
 
 
 # Columns of `Profile.nodes`.
@@ -40,7 +42,18 @@ FREED = 4
 """Clock of the last change that gave something back."""
 OWN = 5
 """1: what the record at hand was promised there is taken out."""
-PROFILE_COLUMNS = 6
+LINK = 6
+"""First of the links from the node; 0: none."""
+PROFILE_COLUMNS = 7
+
+# Columns of `Profile.links`: what is taken of a row, between two instants, is taken of another too.
+L_ROW = 0
+"""The other."""
+L_FROM = 1
+L_TO = 2
+L_NEXT = 3
+"""Next link from the same row; 0: none."""
+LINK_COLUMNS = 4
 
 # Cells of `Profile.state`: bounds, then counters.
 NOW = 0
@@ -158,6 +171,8 @@ R_END = 5
 """Rows of the promise."""
 R_CAUSE = 6
 """MoveCause, where the promise of the last pass could not be kept."""
-RESERVATION_COLUMNS = 7
+R_LATEST = 7
+"""No start of it may be planned later."""
+RESERVATION_COLUMNS = 8
 ROW_NODE = 0
 ROW_TASKS = 1
