@@ -23,7 +23,7 @@ from sched_core.plan_conservative import Promises
 from sched_core.reservations import Acl, Principal, Reservation
 from sched_core.tables import Request, Tables
 
-EXAMPLES = int(os.environ.get("SCHED_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("SCHED_EXAMPLES", "50"))
 SEEDS = st.integers(0, 2**32)
 NOW = 1000
 ANN, BOB = Principal("ann", "physics"), Principal("bob", "arts")
@@ -64,7 +64,9 @@ class Site:
         for i in range(rng.randint(3, 5)):
             self.add_node(f"n{i}")
         self.requests = [random_request(rng, list(self.twins)) for _ in range(4)]
-        for i in range(rng.randint(1, 3)):
+        while "r0" not in self.tables.reservations:
+            self.reserve("r0")
+        for i in range(1, rng.randint(1, 3)):
             self.reserve(f"r{i}")
         for job_id in range(rng.randint(0, 4)):
             self.run_something(job_id)
@@ -364,6 +366,29 @@ def test_nobody_crosses_an_edge_of_a_reservation(seed: int, kind: PolicyKind) ->
 
 
 @given(seed=SEEDS, kind=st.sampled_from(list(PolicyKind)))
+@settings(deadline=None, max_examples=2 * EXAMPLES)
+def test_nothing_is_oversubscribed_at_any_instant(seed: int, kind: PolicyKind) -> None:
+    site = Site(seed)
+    made = site.plan(kind, Bounds())
+    jobs = {job.job_id: job for job in site.jobs}
+    held = [one for some in site.running.values() for one in some]
+    taken = [(h.node, NOW, max(h.end, NOW + 1), h.amounts) for h in held]
+    for i, job_id in enumerate(made.start_job.tolist()):
+        end = NOW + jobs[job_id].duration
+        taken += [(name, NOW, end, amounts) for name, _, amounts in site.rows(made, "start", i)]
+    for i, job_id in enumerate(made.head_job.tolist()):
+        start, end = int(made.head_start[i]), int(made.head_start[i]) + jobs[job_id].duration
+        taken += [(name, start, end, amounts) for name, _, amounts in site.rows(made, "head", i)]
+    for name, twin in site.twins.items():
+        for _, instant, _, _ in taken:
+            left = dict(twin.capacity)
+            for node, start, end, amounts in taken:
+                if node == name and start <= instant < end:
+                    left = {key: left[key] - amounts.get(key, 0) for key in left}
+            assert min(left.values()) >= 0
+
+
+@given(seed=SEEDS, kind=st.sampled_from(list(PolicyKind)))
 @settings(deadline=None, max_examples=EXAMPLES)
 def test_reservations_that_are_over_change_nothing(seed: int, kind: PolicyKind) -> None:
     site = Site(seed)
@@ -391,3 +416,33 @@ def test_the_same_holds_without_compiling() -> None:
         command, env=env, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@given(seed=SEEDS)
+@settings(deadline=None, max_examples=EXAMPLES)
+def test_easy_beside_a_reservation_elsewhere_is_the_textbook_s(seed: int) -> None:
+    """On one pool of equal processors, what another partition reserves changes no start."""
+    rng = random.Random(seed)
+    tables = Tables()
+    for i in range(rng.randint(1, 8)):
+        tables.nodes.set(f"n{i}", cpu=1000, memory=10, partitions=("p",))
+    idle = tables.nodes.rows
+    for job_id in range(rng.randint(0, 4)):
+        width = rng.randint(1, max(idle, 1))
+        if width > idle:
+            break
+        where = list(range(idle - width, idle))
+        tables.running.add(job_id, NOW + rng.randint(-1, 30), where, [[1000]] * width)
+        idle -= width
+    tables.nodes.set("other", cpu=1000, memory=10, partitions=("q",))
+    for job_id in range(100, 100 + rng.randint(1, 12)):
+        width = rng.randint(1, tables.nodes.rows - 1)
+        shape = tables.shapes.intern(Request(("p",), cpu_per_node=1000, min_nodes=width))
+        tables.jobs.add(job_id, shape, duration=rng.randint(1, 30), submit=job_id)
+    t, policy = tables, Policy(PolicyKind.EASY)
+    without = plan(t.nodes, t.shapes, t.jobs, t.running, policy, NOW)
+    t.reservations.set(Reservation("r", NOW + 1, NOW + 99, ("other",)))
+    made = plan(t.nodes, t.shapes, t.jobs, t.running, policy, NOW)
+    assert made.start_job.tolist() == without.start_job.tolist()
+    assert made.head_start.tolist() == without.head_start.tolist()
+    assert made.code.tolist() == without.code.tolist()
