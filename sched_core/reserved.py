@@ -15,7 +15,7 @@ import numpy as np
 
 from sched_core import views
 from sched_core.codes import VerdictCode
-from sched_core.columns import BITS, Ints, set_bits
+from sched_core.columns import BITS, Ints
 from sched_core.jobs import JobTable
 from sched_core.nodes import NodeTable
 from sched_core.plan_conservative import Promises, Ties
@@ -95,36 +95,38 @@ class Overlay:
         pools = Pools(self.kept, self._real, running, inside, self.now)
         rows_of: dict[int, list[tuple[Kept, int]]] = {}
         for rank in sorted(wanted):
-            one = self.kept[rank]
-            for node, amount in zip(one.node.tolist(), one.amount, strict=True):
-                row = self._add_row(one, node, amount)
-                rows_of.setdefault(node, []).append((one, row))
+            rows = self._add_rows(self.kept[rank])
+            for node, row in zip(self.kept[rank].node.tolist(), rows.tolist(), strict=True):
+                rows_of.setdefault(node, []).append((self.kept[rank], row))
                 times, has = pools.steps(rank, node)
                 self.nodes.free[row, : has.shape[1]] = has[0]
-                for when, more in zip(times[1:], np.diff(has, axis=0), strict=True):
-                    if more.any():
-                        changes.add(np.array([row], np.int64), when, more[None])
-        for node, rows in rows_of.items():
-            self._links.tie(node, rows)
+                more = np.diff(has, axis=0)
+                some = np.flatnonzero(more.any(axis=1))
+                changes.add(np.full(len(some), row), times[1 + some], more[some])
+        for node, tied in rows_of.items():
+            self._links.tie(node, tied)
 
-    def _add_row(self, one: Kept, node: int, amount: Ints) -> int:
-        """A pool: like its node, in partitions of its own, and with what is reserved for capacity."""
+    def _add_rows(self, one: Kept) -> Ints:
+        """Pools: like their nodes, in partitions of their own, with what is reserved for capacity."""
         nodes, real = self.nodes, self._real
-        row = nodes.names.number(inner(real.names.text(node), one.of.name))
-        self._owner.append(node)
-        numbers = []
-        whole = bool((amount == real.capacity[node, : len(amount)]).all())
-        for part in set_bits(real.partitions[node].tolist()):
-            name = inner(real.partition_names.text(part), one.of.name)
-            names = (name, inner(name, "")) if whole else (name,)
-            numbers += [self._part(each, part) for each in names]
+        names = [inner(real.names.text(node), one.of.name) for node in one.node.tolist()]
+        rows = np.array([nodes.names.number(name) for name in names], np.int64)
+        self._owner += one.node.tolist()
+        whole = (one.amount == real.capacity[one.node, : one.amount.shape[1]]).all(axis=1)
+        belongs = []
+        for part in range(len(real.partition_names)):
+            has = (real.partitions[one.node, part // BITS] >> (part % BITS)) & 1 == 1
+            if has.any():
+                name = inner(real.partition_names.text(part), one.of.name)
+                belongs.append((self._part(name, part), has))
+                belongs.append((self._part(inner(name, ""), part), has & whole))
         nodes.fit_columns()
         for column in (nodes.features, nodes.use, nodes.weight, nodes.switch):
-            column[row] = column[node]
-        nodes.capacity[row, : len(amount)] = amount
-        for number in numbers:
-            nodes.partitions[row, number // BITS] |= 1 << (number % BITS)
-        return row
+            column[rows] = column[one.node]
+        nodes.capacity[rows, : one.amount.shape[1]] = one.amount
+        for number, which in belongs:
+            nodes.partitions[rows[which], number // BITS] |= 1 << (number % BITS)
+        return rows
 
     def _part(self, name: str, part: int) -> int:
         """Number of a partition within a reservation, made from a real one."""

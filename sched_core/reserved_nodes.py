@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sched_core import views, views_conservative
 from sched_core.columns import Ints
@@ -32,10 +33,10 @@ class Changes:
         self._when: list[Ints] = []
         self._amount: list[Ints] = []
 
-    def add(self, nodes: Ints, when: int, amounts: Ints) -> None:
+    def add(self, nodes: Ints, when: Ints | int, amounts: Ints) -> None:
         """So much more on each of some nodes from `when` (s) on."""
         self._node.append(nodes)
-        self._when.append(np.full(len(nodes), when, np.int64))
+        self._when.append(np.broadcast_to(np.asarray(when, np.int64), len(nodes)))
         self._amount.append(amounts)
 
     def columns(self, dims: int) -> tuple[Ints, Ints, Ints]:
@@ -116,14 +117,15 @@ def settle_members(
 def within(kept: Ints, left: Ints, dims: Dimensions) -> Ints:
     """What there is of what is kept where so much is left: the lesser of both, at least 0.
 
-    A total is bounded too by what its types and its devices without type can give.
+    `[..., R]` each. A total is bounded too by what its types and its devices without type can give.
     """
-    out = np.maximum(np.minimum(kept, left), 0)
-    for total in range(2, len(kept)):
-        types = [r for r in range(total + 1, len(kept)) if dims.parent[r] == total]
+    out: Ints = np.maximum(np.minimum(kept, left), 0)
+    for total in range(2, len(dims)):
+        types = [r for r in range(total + 1, len(dims)) if dims.parent[r] == total]
         if types:
-            plain = min(kept[total] - kept[types].sum(), left[total] - left[types].sum())
-            out[total] = max(min(out[total], out[types].sum() + plain), 0)
+            plain = [side[..., total] - side[..., types].sum(axis=-1) for side in (kept, left)]
+            some = out[..., types].sum(axis=-1) + np.minimum(*plain)
+            out[..., total] = np.maximum(np.minimum(out[..., total], some), 0)
     return out
 
 
@@ -188,41 +190,40 @@ class Pools:
         self._end = np.maximum(running.end[order], now + 1)
         self._amount = running.amount[order, : len(nodes.dims)]
 
-    def steps(self, rank: int, node: int) -> tuple[list[int], Ints]:
+    def steps(self, rank: int, node: int) -> tuple[Ints, Ints]:
         """Instants, the first of them now, and what the pool has from each on.
 
         O((instances + allocations on the node)² x R).
         """
-        runs = slice(int(self._first[node]), int(self._first[node + 1]))
-        instants = {self._now, *self._end[runs].tolist()}
-        for _, start, end, _ in self._windows[node]:
-            instants |= {start, end}
-        times = sorted(when for when in instants if when >= self._now)
-        return times, np.stack([self._at(rank, node, runs, when) for when in times])
-
-    def _at(self, rank: int, node: int, runs: slice, when: int) -> Ints:
-        """What the pool has at an instant."""
         dims, one = self._nodes.dims, self._kept[rank]
-        beyond = one.of.overrun and when >= one.spans[0][1]
-        own = any(start <= when < end for start, end in one.spans)
-        if not own and not beyond:
-            return np.zeros(len(dims), np.int64)
-        left = self._nodes.capacity[node, : len(dims)].copy()
-        left -= self._amount[runs][self._end[runs] > when].sum(axis=0)
-        members = [m for m in self._inside.get(node, ()) if m.start <= when < m.end]
-        for member in members:
-            left += member.given_back
+        runs = slice(int(self._first[node]), int(self._first[node + 1]))
+        edges = [edge for _, start, end, _ in self._windows[node] for edge in (start, end)]
+        when = np.unique(np.concatenate(([self._now], self._end[runs], np.array(edges, np.int64))))
+        when = when[when >= self._now]
+        beyond = (when >= one.latest + 1) & one.of.overrun
+        own = during(when, one.spans)
+        left = self._nodes.capacity[node, : len(dims)]
+        left = left - (self._end[runs] > when[:, None]) @ self._amount[runs]
+        held = np.zeros_like(left)
+        for member in self._inside.get(node, ()):
+            then = during(when, ((member.start, member.end),))
+            left += then * member.given_back
+            if member.rank == rank or one.shares(self._kept[member.rank]):
+                held += then * member.amount
         kept = left
         for other, start, end, amount in self._windows[node]:
-            if start <= when < end and other == rank:
-                kept = amount
+            then = during(when, ((start, end),))
+            if other == rank:
+                kept = np.where(then & own, amount, kept)
             ahead = other < rank and not one.shares(self._kept[other])
-            if start <= when < end and (beyond or ahead):
-                left = left - amount
-        if beyond:
-            return left
-        out = within(kept, left, dims)
-        for member in members:
-            if member.rank == rank or one.shares(self._kept[member.rank]):
-                out = out - member.amount
-        return out
+            left = left - (then & (beyond[:, None] | ahead)) * amount
+        out = np.where(own, within(kept, left, dims) - held, 0)
+        return when, np.where(beyond[:, None], left, out)
+
+
+def during(when: Ints, spans: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
+    """`[k, 1]`: which of some instants are in any of some spans."""
+    out = np.zeros((len(when), 1), bool)
+    for start, end in spans:
+        out[:, 0] |= (start <= when) & (when < end)
+    return out
