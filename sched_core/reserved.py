@@ -95,14 +95,16 @@ class Overlay:
         pools = Pools(self.kept, self._real, running, inside, self.now)
         rows_of: dict[int, list[tuple[Kept, int]]] = {}
         for rank in sorted(wanted):
-            rows = self._add_rows(self.kept[rank])
-            for node, row in zip(self.kept[rank].node.tolist(), rows.tolist(), strict=True):
-                rows_of.setdefault(node, []).append((self.kept[rank], row))
-                times, has = pools.steps(rank, node)
-                self.nodes.free[row, : has.shape[1]] = has[0]
-                more = np.diff(has, axis=0)
-                some = np.flatnonzero(more.any(axis=1))
-                changes.add(np.full(len(some), row), times[1 + some], more[some])
+            one, rows = self.kept[rank], self._add_rows(self.kept[rank])
+            for node, row in zip(one.node.tolist(), rows.tolist(), strict=True):
+                rows_of.setdefault(node, []).append((one, row))
+            place, when, has = pools.steps(rank)
+            first = np.flatnonzero(np.diff(place, prepend=-1))
+            self.nodes.free[rows[place[first]], : has.shape[1]] = has[first]
+            more = np.diff(has, axis=0, prepend=0)
+            more[first] = 0
+            some = np.flatnonzero(more.any(axis=1))
+            changes.add(rows[place[some]], when[some], more[some])
         for node, tied in rows_of.items():
             self._links.tie(node, tied)
 

@@ -24,6 +24,9 @@ from sched_core.nodes import NodeTable
 from sched_core.reservation_table import Kept
 from sched_core.running import RunningTable
 
+KEY = 42
+"""Bits of an instant in a key: a place is above them."""
+
 
 class Changes:
     """What is free later: `amount[i, :]` more (with a minus: less) on a node from an instant on."""
@@ -163,7 +166,7 @@ class Links:
 
 
 class Pools:
-    """What the pool of each reservation has on a node, over time."""
+    """What the pools of reservations have over time."""
 
     def __init__(
         self,
@@ -176,54 +179,80 @@ class Pools:
         self._kept = kept
         self._nodes = nodes
         self._now = now
-        self._inside: dict[int, list[Inside]] = {}
-        for member in inside:
-            self._inside.setdefault(member.node, []).append(member)
-        self._windows: dict[int, list[tuple[int, int, int, Ints]]] = {}
-        for rank, one in enumerate(kept):
-            for node, amount in zip(one.node.tolist(), one.amount, strict=True):
-                mine = self._windows.setdefault(node, [])
-                mine += [(rank, start, end, amount) for start, end in one.instances]
+        self._inside = inside
         order = running.releases()
-        order = order[np.argsort(running.node[order], kind="stable")]
-        self._first = np.searchsorted(running.node[order], np.arange(nodes.rows + 1))
+        self._node = running.node[order]
         self._end = np.maximum(running.end[order], now + 1)
         self._amount = running.amount[order, : len(nodes.dims)]
 
-    def steps(self, rank: int, node: int) -> tuple[Ints, Ints]:
-        """Instants, the first of them now, and what the pool has from each on.
+    def steps(self, rank: int) -> tuple[Ints, Ints, Ints]:
+        """What the pools of a reservation have from some instants on: the first of each is now.
 
-        O((instances + allocations on the node)² x R).
+        Places in its list of nodes, rising, instants, and amounts. O((nodes x instances + their
+        allocations) x R), in numpy calls for each instance of what is on these nodes.
         """
         dims, one = self._nodes.dims, self._kept[rank]
-        runs = slice(int(self._first[node]), int(self._first[node + 1]))
-        edges = [edge for _, start, end, _ in self._windows[node] for edge in (start, end)]
-        when = np.unique(np.concatenate(([self._now], self._end[runs], np.array(edges, np.int64))))
-        when = when[when >= self._now]
-        beyond = (when >= one.latest + 1) & one.of.overrun
-        own = during(when, one.spans)
-        left = self._nodes.capacity[node, : len(dims)]
-        left = left - (self._end[runs] > when[:, None]) @ self._amount[runs]
+        where = np.full(self._nodes.rows, -1, np.int64)
+        where[one.node] = np.arange(len(one.node))
+        place, when, left = self._running(where, self._windows(where), len(one.node))
         held = np.zeros_like(left)
-        for member in self._inside.get(node, ()):
-            then = during(when, ((member.start, member.end),))
-            left += then * member.given_back
-            if member.rank == rank or one.shares(self._kept[member.rank]):
-                held += then * member.amount
-        kept = left
-        for other, start, end, amount in self._windows[node]:
-            then = during(when, ((start, end),))
-            if other == rank:
-                kept = np.where(then & own, amount, kept)
-            ahead = other < rank and not one.shares(self._kept[other])
-            left = left - (then & (beyond[:, None] | ahead)) * amount
-        out = np.where(own, within(kept, left, dims) - held, 0)
-        return when, np.where(beyond[:, None], left, out)
+        first = np.searchsorted(place, np.arange(len(one.node) + 1))
+        for member in self._inside:
+            i = int(where[member.node])
+            if i >= 0:
+                of = slice(int(first[i]), int(first[i + 1]))
+                then = first[i] + np.flatnonzero(during(when[of], ((member.start, member.end),)))
+                left[then] += member.given_back
+                if member.rank == rank or one.shares(self._kept[member.rank]):
+                    held[then] += member.amount
+        own = during(when, one.spans)
+        beyond = (when > one.latest) & one.of.overrun
+        kept = one.amount[place]
+        for other, twin in enumerate(self._kept):
+            amount = np.zeros((len(one.node), len(dims)), np.int64)
+            amount[where[twin.node[where[twin.node] >= 0]]] = twin.amount[where[twin.node] >= 0]
+            ahead = other < rank and not one.shares(twin)
+            taken = during(when, twin.instances) & (beyond | ahead)
+            left[taken] -= amount[place[taken]]
+        out = within(kept, left, dims) - held
+        out[~own] = 0
+        out[beyond] = left[beyond]
+        return place, when, out
+
+    def _windows(self, where: Ints) -> Ints:
+        """Keys (place and instant) of all starts and ends on the nodes of a reservation."""
+        edges = [np.zeros(0, np.int64)]
+        for twin in self._kept:
+            places = where[twin.node]
+            places = places[places >= 0]
+            edges += [places << KEY | edge for instance in twin.instances for edge in instance]
+        return np.concatenate(edges)
+
+    def _running(self, where: Ints, edges: Ints, count: int) -> tuple[Ints, Ints, Ints]:
+        """Instants at which anything changes on each node, and what running jobs leave then."""
+        mine = np.flatnonzero(where[self._node] >= 0)
+        keys = where[self._node[mine]] << KEY | self._end[mine]
+        order = np.argsort(keys, kind="stable")
+        mine, keys = mine[order], keys[order]
+        starts = np.arange(count, dtype=np.int64) << KEY
+        flat = np.unique(np.concatenate((starts | self._now, edges, keys)))
+        place, when = flat >> KEY, flat & ((1 << KEY) - 1)
+        coming = when >= self._now
+        place, when, flat = place[coming], when[coming], flat[coming]
+        ended = np.zeros((len(mine) + 1, self._amount.shape[1]), np.int64)
+        np.cumsum(self._amount[mine], axis=0, out=ended[1:])
+        last = np.searchsorted(keys, starts | ((1 << KEY) - 1), side="right")[place]
+        alive = ended[last] - ended[np.searchsorted(keys, flat, side="right")]
+        row = np.flatnonzero(where >= 0)
+        nodes = np.empty(count, np.int64)
+        nodes[where[row]] = row
+        left: Ints = self._nodes.capacity[nodes[place], : alive.shape[1]] - alive
+        return place, when, left
 
 
 def during(when: Ints, spans: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
-    """`[k, 1]`: which of some instants are in any of some spans."""
-    out = np.zeros((len(when), 1), bool)
+    """Which of some instants are in any of some spans."""
+    out = np.zeros(len(when), bool)
     for start, end in spans:
-        out[:, 0] |= (start <= when) & (when < end)
+        out |= (start <= when) & (when < end)
     return out
