@@ -1,7 +1,8 @@
 """An RPC beside the core: how long a controller takes to answer while passes run in its process.
 
-The controller is a real one, and a thread in it plans the state of `core.backfill` again and again,
-as its planner would with such a queue. What is measured is a unary gRPC over TCP, from another process.
+The controller is a real one, and a thread in it makes the passes of `core.backfill` (or of `core.easy`)
+again and again, as its planner would with such a queue. What is measured is a unary gRPC over TCP, from
+another process.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ _PATIENCE = 180.0
 
 
 def beside(report: Report, jobs: int = 0) -> None:
-    """p50 and p99 of GetStatus, alone and beside passes."""
+    """p50 and p99 of GetStatus, alone, beside EASY passes, and (`beside`) conservative ones."""
     with cluster("--nodes", "1", "--cpus", "1") as running:
         with _calling(running) as client:
-            alone = _times(client, CALLS)
-        with _passing_controller(running, jobs), _calling(running) as client:
-            busy = _times(client, CALLS)
-        for name, times in (("alone", alone), ("beside", busy)):
+            found = {"alone": _times(client, CALLS)}
+        arguments = _stop_controller(running)
+        for name, policy in (("beside_easy", "easy"), ("beside", "conservative")):
+            with _passing_controller(running, arguments, jobs, policy), _calling(running) as client:
+                found[name] = _times(client, CALLS)
+        for name, times in found.items():
             for share in (0.5, 0.99):
                 metric = f"{name}_ms_p{round(100 * share)}"
                 report.metric(metric, percentile(times, share), "ms", calls=CALLS)
@@ -69,19 +72,25 @@ def _calling(running: Cluster) -> Iterator[Client]:
         yield client
 
 
-@contextlib.contextmanager
-def _passing_controller(running: Cluster, jobs: int) -> Iterator[None]:
-    """The cluster's controller, in whose process passes run."""
+def _stop_controller(running: Cluster) -> list[str]:
+    """The arguments that the cluster's controller had; it is gone."""
     pid = daemons(running.home)["cranectld"]
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         words = file.read().decode().rstrip("\0").split("\0")
-    arguments = words[words.index("cranectld") + 1 :]
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE
     while "cranectld" in daemons(running.home):
         if time.monotonic() > deadline:
             raise TimeoutError("the controller does not leave")
-    command = [sys.executable, "-m", "bench.beside", str(jobs), *arguments]
+    return words[words.index("cranectld") + 1 :]
+
+
+@contextlib.contextmanager
+def _passing_controller(
+    running: Cluster, arguments: list[str], jobs: int, policy: str
+) -> Iterator[None]:
+    """A controller in its place, in whose process passes run."""
+    command = [sys.executable, "-m", "bench.beside", policy, str(jobs), *arguments]
     made = subprocess.Popen(
         command, stdout=subprocess.PIPE, env=environment(running.home), text=True
     )
@@ -95,12 +104,14 @@ def _passing_controller(running: Cluster, jobs: int) -> Iterator[None]:
         made.wait()
 
 
-def _serve(jobs: int, arguments: list[str]) -> int:
+def _serve(policy: str, jobs: int, arguments: list[str]) -> int:
     """The child: a controller, and a thread that plans."""
     from bench.core import EVERYTHING
+    from bench.core_conservative import DEPTH
     from bench.workload import SIZES, load, make
     from cranectld.__main__ import main
-    from sched_core.plan import plan
+    from sched_core.memory import Memory
+    from sched_core.plan import PolicyKind, plan
     from sched_core.warmup import warmup
 
     warmup()
@@ -108,16 +119,20 @@ def _serve(jobs: int, arguments: list[str]) -> int:
     state = make(replace(size, pending=jobs) if jobs else size)
     tables, now = load(state), int(state["now_s"])
     parts = (tables.nodes, tables.shapes, tables.jobs, tables.running)
-    plan(*parts, EVERYTHING, now)
+    terms = EVERYTHING
+    if policy == "conservative":
+        terms = replace(terms, kind=PolicyKind.CONSERVATIVE, depth=DEPTH)
+    memory = Memory()
+    plan(*parts, terms, now, memory=memory)
     print(_READY, flush=True)
 
     def passes() -> None:
         while True:
-            plan(*parts, EVERYTHING, now)
+            plan(*parts, terms, now, memory=memory)
 
     threading.Thread(target=passes, daemon=True).start()
     return main(arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(_serve(int(sys.argv[1]), sys.argv[2:]))
+    sys.exit(_serve(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

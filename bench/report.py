@@ -26,7 +26,7 @@ class Report:
         line = {
             "scenario": self.scenario,
             "metric": name,
-            "value": round(value, 3),
+            "value": float(f"{value:.6g}"),
             "unit": unit,
             "params": self.params | params,
         }
