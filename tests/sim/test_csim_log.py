@@ -17,6 +17,8 @@ from cranectld.core import events as ev
 from cranectld.sim.csim.__main__ import main
 from cranectld.sim.csim.history import read_history
 from cranectld.sim.csim.source import log_source
+from cranectld.sim.world import Options, World
+from cranectld.store.codec import decode_batch
 from cranectld.store.snapshot import save_snapshot
 from cranectld.store.sqlite import open_store
 from sched_core.oracle_pool import PoolJob, pool_schedule
@@ -184,6 +186,28 @@ def test_a_log_is_read_beside_its_controller_and_not_changed(tmp_path: Path) -> 
     assert after == names
     log.end(9, job)
     log.close()
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_logs_of_a_controller_with_faults(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Arrays, holds, dependencies, lost nodes, restarts: all that the simulation thinks of."""
+    world = World(seed, Options())
+    world.run()
+    store = open_store(str(tmp_path))
+    for row in world.log.rows:
+        store.append(decode_batch(row))
+    store.close()
+    history = read_history(str(tmp_path))
+    assert history.attempts
+    for attempt in history.attempts:
+        assert attempt.submit <= attempt.eligible <= attempt.start
+        assert attempt.end == 0 or attempt.end >= attempt.start
+    words = ["whatif", str(tmp_path), "--policy", "easy", "--set", "policy=conservative"]
+    assert main([*words, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["measures"]["waits"]["jobs"] for row in rows] == [len(history.attempts)] * 3
 
 
 @pytest.mark.parametrize(

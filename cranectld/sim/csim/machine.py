@@ -24,7 +24,8 @@ class Machine:
     def __str__(self) -> str:
         if not self.groups:
             return f"one pool of {self.processors:,} processors"
-        return " and ".join(_nodes(count, cpus) for count, cpus in self.groups)
+        *first, last = (_nodes(count, cpus) for count, cpus in self.groups)
+        return f"{', '.join(first)} and {last}" if first else last
 
 
 def _nodes(count: int, cpus: int) -> str:
