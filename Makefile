@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 JOBS   ?= auto
 
-.PHONY: setup demo test check lint types imports proto proto-check bench sim clean help
+.PHONY: setup demo test test-nojit test-bounds check lint types imports proto proto-check bench sim clean help
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -23,6 +23,15 @@ $(STAMP): pyproject.toml constraints.txt
 test: setup
 	$(BIN)/python -m sched_core.warmup
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+## test-nojit   the tests of the scheduling core with its kernels interpreted, on small examples
+test-nojit: setup
+	NUMBA_DISABLE_JIT=1 SCHED_EXAMPLES=25 $(BIN)/python -m pytest -n $(JOBS) tests/sched $(ARGS)
+
+## test-bounds  the same compiled with every index checked (kernels are kept apart from the others)
+test-bounds: setup
+	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m sched_core.warmup
+	NUMBA_BOUNDSCHECK=1 SCHED_EXAMPLES=60 $(BIN)/python -m pytest -n $(JOBS) tests/sched $(ARGS)
 
 ## check    lint, types, import rules, generated code up to date
 check: lint types imports proto-check
