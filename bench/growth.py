@@ -18,7 +18,7 @@ from bench.workload import SIZES, load, make
 from sched_core.memory import Memory
 
 FACTORS = (1, 2, 4, 8, 16)
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 720, 420, 80, 40, 60
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 80, 50, 40, 60
 _STYLE = "text{font:12px sans-serif;fill:#333}.h{font-weight:bold}.g{stroke:#ddd}"
 _FIRST, _LATER, _BOUND = "#9ecae1", "#3182bd", "#d94801"
 Point = tuple[float, float]
@@ -86,7 +86,7 @@ def drawing(sizes: Sequence[int], first: Sequence[float], later: Sequence[float]
         x = math.log(size / sizes[0]) / math.log(sizes[-1] / sizes[0])
         y = math.log(seconds / low) / math.log(high / low)
         return (
-            LEFT + x * (WIDTH - LEFT - 30),
+            LEFT + x * (WIDTH - LEFT - RIGHT),
             HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM),
         )
 
@@ -99,7 +99,7 @@ def drawing(sizes: Sequence[int], first: Sequence[float], later: Sequence[float]
         yield f"<text x='{x:.1f}' y='{y + 18:.1f}' text-anchor='middle'>{size:,} jobs</text>\n"
     for step in range(round(math.log10(high / low)) + 1):
         x, y = place(sizes[0], low * 10**step)
-        yield f"<line class='g' x1='{x:.1f}' x2='{WIDTH - 30}' y1='{y:.1f}' y2='{y:.1f}'/>"
+        yield f"<line class='g' x1='{x:.1f}' x2='{WIDTH - RIGHT}' y1='{y:.1f}' y2='{y:.1f}'/>"
         yield f"<text x='{x - 8:.1f}' y='{y + 4:.1f}' text-anchor='end'>{low * 10**step:g}</text>\n"
     lines = (("first pass", first, _FIRST), ("pass", later, _LATER), ("n log n", bound, _BOUND))
     for number, (name, times, colour) in enumerate(lines):
