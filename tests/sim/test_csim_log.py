@@ -270,19 +270,22 @@ def test_nodes_can_be_added_and_taken_away(
     log.start(9, 2, {"n1": 4})
     log.end(19, 2)
     where = log.close()
-    for words, waits in (
-        (["nodes.n[2-3].like=n1"], 0.0),
-        (["nodes.n2.like=n1", "nodes.n2.state=down"], 3.0),
-        (["nodes.n2.like=n1", "nodes.n2.cpus=2.5"], 3.0),
-        (["nodes.n1.memory=1G", "nodes.n1.weight=3", "nodes.n1.features=a,b"], 3.0),
-        (["nodes.n1.gres=gpu:a100:2", "clairvoyant=yes"], 3.0),
+    for words, waits, cpus in (
+        (["nodes.n[2-3].like=n1"], 0.0, 12),
+        (["nodes.n2.like=n1", "nodes.n2.state=down"], 3.0, 4),
+        (["nodes.n2.like=n1", "nodes.n2.cpus=2.5"], 3.0, 7),
+        (["nodes.n1.memory=1G", "nodes.n1.weight=3", "nodes.n1.features=a,b"], 3.0, 4),
+        (["nodes.n1.gres=gpu:a100:2", "clairvoyant=yes"], 3.0, 4),
     ):
         settings = [word for text in words for word in ("--set", text)]
         assert main(["whatif", where, *settings, "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)["rows"]
         assert [row["measures"]["waits"]["mean"] for row in rows] == [4.0, 3.0, waits]
+        assert [row["machine"]["processors"] for row in rows] == [4, 4, cpus]
     assert main(["whatif", where, "--set", "nodes.n1.partitions=other"]) == 2
-    assert "no job could start" in capsys.readouterr().err
+    assert "no job could start on 1 node of 4 CPUs" in capsys.readouterr().err
+    assert main(["whatif", where, "--set", "nodes.n1.state=down"]) == 2
+    assert "no job could start on a machine with nothing in service" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

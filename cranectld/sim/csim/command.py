@@ -100,7 +100,8 @@ def measured(source: Source, scenario: Scenario) -> Result:
         outcome = replay(source.jobs, source.machine, scenario, shown, source.site)
     begun = outcome.start >= 0
     if not begun.any():
-        raise CsimError(f"{source.path}: no job could start on {source.machine}")
+        where = source.machine if source.machine.processors else "a machine with nothing in service"
+        raise CsimError(f"{source.path}: no job could start on {where}")
     jobs, start = source.jobs.only(begun), outcome.start[begun]
     found = measures(jobs, start, source.machine.processors)
     return Result(scenario, outcome, found, len(source.jobs) - len(jobs))

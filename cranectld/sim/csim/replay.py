@@ -109,7 +109,7 @@ def _worker(
     jobs: Workload, machine: Machine, scenario: Scenario, site: Site | None
 ) -> tuple[Callable[[], Outcome], Ints]:
     """What the thread does, and the cells it shares: jobs started, and stop."""
-    if machine.groups:
+    if machine.groups or site is not None:
         from cranectld.sim.csim.nodes import replay_on_nodes  # noqa: PLC0415  (many more kernels)
         from cranectld.sim.csim.site import plain_site  # noqa: PLC0415
 

@@ -64,10 +64,14 @@ def log_source(path: str) -> Source:
 
 
 def machine_of(site: Site) -> Machine:
-    """The nodes of a site by CPUs, each with the most it ever had; a part of a CPU counts as one."""
-    most = {row.name: row.cpu for row in site.nodes}
-    for _, row in site.changes:
-        most[row.name] = max(row.cpu, most.get(row.name, 0))
+    """The nodes of a site by CPUs, each with the most it ever had in service.
+
+    A part of a CPU counts as one.
+    """
+    most: dict[str, int] = {}
+    for row in (*site.nodes, *(row for _, row in site.changes)):
+        if row.usable:
+            most[row.name] = max(row.cpu, most.get(row.name, 0))
     sizes = [-(-cpu // CPU) for cpu in most.values() if cpu]
     groups = {size: sizes.count(size) for size in dict.fromkeys(sizes)}
     return Machine(sum(sizes), tuple((count, size) for size, count in groups.items()))
