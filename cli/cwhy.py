@@ -97,6 +97,9 @@ def _words(found: Explanation) -> Iterator[str]:
         yield f"  jobs ahead: {found.jobs_ahead}"
     else:
         yield "  no scheduling pass has looked at it yet"
+    if found.priority_terms:
+        terms = ", ".join(f"{name} {value}" for name, value in found.priority_terms)
+        yield f"  priority: {job.priority} = {terms}"
     yield f"  expected start: {_expected(found)}"
     if found.promised_start:
         yield f"  promised first: {when(found.promised_start)}; moved: {found.moved_cause}"

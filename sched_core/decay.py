@@ -66,6 +66,12 @@ class Decay:
         since = when - self.epoch
         return exp2(since, self.half_life) if self.half_life else since
 
+    def stored(self, amount: int, when: int) -> int:
+        """What is stored of an amount (units x seconds) as of `when`: `present` gives it then."""
+        if not self.half_life:
+            return amount
+        return -(-amount * (self.growth(when) << FRACTION) // (self.half_life * _ONE_OVER_LN2))
+
     def present(self, stored: list[int], now: int) -> list[int]:
         """What stored usage counts at `now`, in units x seconds, rounded down. O(n)."""
         if not self.half_life:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sched_core.columns import Ints, resized, room
 from sched_core.limits import LimitTable
-from sched_core.ordering import Order
+from sched_core.ordering import FEW, Order
 from sched_core.reservation_table import ReservationTable
 from sched_core.shapes import ShapeTable
 
@@ -196,6 +196,15 @@ class JobTable:
         opened = self.gate[row] == 0 and self.begin[row] <= 0 and self.count[row] == 1
         any_time = self.deadline[row] == NO_DEADLINE and self.time_min[row] == 0
         self.plain[row] = opened and any_time
+
+    def set_priorities(self, rows: Ints, values: Ints) -> None:
+        """New priorities of many records, by row: O(j), and one sort if many have another one."""
+        changed = rows[self.priority[rows] != values]
+        self.priority[rows] = values
+        if len(changed) > FEW:
+            self._order.forget()
+        else:
+            self._order.touch(changed.tolist())
 
     def set_limit(self, job_id: int, limit: int) -> None:
         """Count a record under another row of `limits`; -1: none."""

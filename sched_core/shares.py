@@ -128,6 +128,11 @@ class ShareTable:
         after, before = self._growth(end), self._growth(start)
         self._base[self._present(name)] += rate * (after - before)
 
+    def restore(self, name: str, amount: int, when: int) -> None:
+        """An association counts as having used `amount` thousandths x seconds more, as of `when` (s)."""
+        self._growth(when)  # may move the epoch
+        self._base[self._present(name)] += self.decay.stored(amount, when)
+
     def reset(self, now: int) -> None:
         """Forget what was used before `now` (s); running jobs count from now on. O(n)."""
         growth = self._growth(now)

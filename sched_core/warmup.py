@@ -21,6 +21,7 @@ EVERYTHING = "all"
 GROUPS = {
     "pass": ("plan",),
     "conservative": ("plan", "plan_conservative"),
+    "priority": ("priority", "fairshare"),
     EVERYTHING: (
         "plan",
         "plan_conservative",

@@ -218,6 +218,7 @@ def explanation(found: model.Explanation) -> dict[str, Any]:
         "promised_start": instant(found.promised_start),
         "moved": _moved(found),
         "moved_cause": found.moved_cause or None,
+        "priority_terms": dict(found.priority_terms),
         "remedies": [remedy(item) for item in found.remedies] if found.sooner_known else None,
     }
 

@@ -234,6 +234,7 @@ def explanation(message: Any) -> model.Explanation:
         job=job(message.job),
         reason=reason(message.reason),
         gates=tuple(model.Gate(gate.name, gate.open, gate.text) for gate in message.gates),
+        priority_terms=tuple((term.name, term.value) for term in message.priority_terms),
         remedies=tuple(
             model.Remedy(found.time_limit, found.nodes, found.partition, found.start)
             for found in message.remedies

@@ -233,6 +233,8 @@ class Explanation:
     """Instant promised first, if it was not kept: it is planned for later now, or not at all."""
     moved_cause: str = ""
     """Why it was not kept."""
+    priority_terms: tuple[tuple[str, int], ...] = ()
+    """What the priority is the sum of, where it is weighed: `("age", 120)`, `("nice", -5)`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from crane.config.model import (
     Limits,
     NodeConfig,
     PartitionConfig,
+    PriorityConfig,
     SchedulerConfig,
     Timeouts,
 )
@@ -170,6 +171,7 @@ class _Reader:
             nodes=nodes,
             partitions=self.partitions(document.get("partitions", []), nodes),
             scheduler=SchedulerConfig(**values["scheduler"]),
+            priority=PriorityConfig(**values["priority"]),
             timeouts=Timeouts(**values["timeouts"]),
             limits=Limits(**values["limits"]),
         )

@@ -97,6 +97,27 @@ class SchedulerConfig:
     """Conservative: searches of a node that a pass spends on promises."""
 
 
+PRIORITIES = ("basic", "multifactor")
+"""What the order of the queue goes by."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityConfig:
+    """What the priority of a waiting job is made of. Weights are points for a factor of 1."""
+
+    kind: str = "basic"
+    """`basic`: as submitted, with nice values, and the weights of SchedulerConfig."""
+    age: int = 0
+    fair_share: int = 0
+    size: int = 0
+    partition: int = 0
+    max_age: int = 7 * 86_400
+    """Seconds of waiting after which the factor of age is 1."""
+    half_life: int = 7 * 86_400
+    """Seconds in which usage comes to count half; 0: it is never forgotten."""
+    small_first: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """When things count as late (seconds)."""
@@ -141,6 +162,7 @@ class ClusterConfig:
     limits: Limits = field(default_factory=Limits)
     operators: tuple[str, ...] = ()
     """User names with operator rights; root and the controller's own user are administrators."""
+    priority: PriorityConfig = field(default_factory=PriorityConfig)
     job_requeue: bool = True
     """Whether jobs that do not say are run again after a node failure."""
 

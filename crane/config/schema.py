@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 from crane.config.model import (
     POLICIES,
+    PRIORITIES,
     AgentConfig,
     ClusterConfig,
     ControllerConfig,
     Limits,
     NodeConfig,
     PartitionConfig,
+    PriorityConfig,
     SchedulerConfig,
     Timeouts,
 )
@@ -83,6 +85,34 @@ SCHEDULER = (
     ),
     Key("weight_age", "int", "Priority points per day of waiting; 0 is order of submission."),
     Key("weight_partition", "int", "What a partition's priority is multiplied by."),
+)
+PRIORITY = (
+    Key(
+        "kind",
+        "choice",
+        "`basic`: as submitted, with nice values, operators' priorities and the weights under "
+        "`[scheduler]`. `multifactor`: the sum of what follows, less the nice value.",
+        choices=PRIORITIES,
+    ),
+    Key("age", "int", "Points of a job that has waited for `max_age`.", 0, (1 << 32) - 1),
+    Key(
+        "fair_share",
+        "int",
+        "Points of the user who has had least of his share (Fair Tree).",
+        0,
+        (1 << 32) - 1,
+    ),
+    Key("size", "int", "Points of a job that wants the whole cluster.", 0, (1 << 32) - 1),
+    Key(
+        "partition",
+        "int",
+        "Points in the partition with the highest `priority`; in others in proportion.",
+        0,
+        (1 << 32) - 1,
+    ),
+    Key("max_age", "duration", "Waiting any longer adds nothing.", 1, (1 << 32) - 1),
+    Key("half_life", "duration", "Time in which usage comes to count half; 0: it counts for ever."),
+    Key("small_first", "bool", "Gives the points of `size` to small jobs."),
 )
 TIMEOUTS = (
     Key("heartbeat", "seconds", "Seconds between an agent's signs of life.", 0.01, 3_600),
@@ -176,6 +206,7 @@ AGENT = (
 SECTIONS: Mapping[str, tuple[Key, ...]] = {
     "cluster": CLUSTER,
     "scheduler": SCHEDULER,
+    "priority": PRIORITY,
     "timeouts": TIMEOUTS,
     "limits": LIMITS,
     "controller": CONTROLLER,
@@ -189,6 +220,7 @@ LISTS: Mapping[str, tuple[Key, ...]] = {"nodes": NODE, "partitions": PARTITION}
 MODELS = {
     "cluster": ClusterConfig,
     "scheduler": SchedulerConfig,
+    "priority": PriorityConfig,
     "timeouts": Timeouts,
     "limits": Limits,
     "controller": ControllerConfig,

@@ -843,6 +843,24 @@ class ExplainJobReply(google.protobuf.message.Message):
         ) -> None: ...
         def ClearField(self, field_name: typing.Literal["nodes", b"nodes", "partition", b"partition", "start", b"start", "time_limit", b"time_limit"]) -> None: ...
 
+    @typing.final
+    class Term(google.protobuf.message.Message):
+        """A summand of the priority, where it is weighed: age, fair-share, size, partition, nice, ..."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        name: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            name: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["name", b"name", "value", b"value"]) -> None: ...
+
     JOB_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     GATES_FIELD_NUMBER: builtins.int
@@ -861,6 +879,7 @@ class ExplainJobReply(google.protobuf.message.Message):
     MOVED_CAUSE_FIELD_NUMBER: builtins.int
     PLANNED_EARLIEST_FIELD_NUMBER: builtins.int
     PLANNED_LATEST_FIELD_NUMBER: builtins.int
+    PRIORITY_TERMS_FIELD_NUMBER: builtins.int
     reason: crane.v1.types_pb2.Reason.ValueType
     nodes_matching: builtins.int
     """configured, of the right partition, features and size"""
@@ -893,6 +912,8 @@ class ExplainJobReply(google.protobuf.message.Message):
     def gates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainJobReply.Gate]: ...
     @property
     def remedies(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainJobReply.Remedy]: ...
+    @property
+    def priority_terms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainJobReply.Term]: ...
     def __init__(
         self,
         *,
@@ -914,9 +935,10 @@ class ExplainJobReply(google.protobuf.message.Message):
         moved_cause: builtins.str = ...,
         planned_earliest: builtins.int = ...,
         planned_latest: builtins.int = ...,
+        priority_terms: collections.abc.Iterable[global___ExplainJobReply.Term] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "moved_cause", b"moved_cause", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_earliest", b"planned_earliest", "planned_latest", b"planned_latest", "planned_start", b"planned_start", "promised_start", b"promised_start", "reason", b"reason", "remedies", b"remedies", "short_of", b"short_of", "sooner_known", b"sooner_known", "text", b"text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gates", b"gates", "job", b"job", "jobs_ahead", b"jobs_ahead", "moved_cause", b"moved_cause", "nodes_fitting_now", b"nodes_fitting_now", "nodes_matching", b"nodes_matching", "nodes_usable", b"nodes_usable", "nodes_wanted", b"nodes_wanted", "pass_time", b"pass_time", "planned_earliest", b"planned_earliest", "planned_latest", b"planned_latest", "planned_start", b"planned_start", "priority_terms", b"priority_terms", "promised_start", b"promised_start", "reason", b"reason", "remedies", b"remedies", "short_of", b"short_of", "sooner_known", b"sooner_known", "text", b"text"]) -> None: ...
 
 global___ExplainJobReply = ExplainJobReply
 

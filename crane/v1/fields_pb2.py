@@ -273,6 +273,7 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (16, 'moved_cause', 't', '1'),
         (17, 'planned_earliest', 'u', '1'),
         (18, 'planned_latest', 'u', '1'),
+        (19, 'priority_terms', 'ExplainJobReply.Term', '*'),
     ),
     'ExplainJobReply.Gate': (
         (1, 'name', 't', '1'),
@@ -284,6 +285,10 @@ MESSAGES: dict[str, tuple[tuple[int, str, str, str], ...]] = {
         (2, 'nodes', 'u', '1'),
         (3, 'partition', 't', '1'),
         (4, 'start', 'u', '1'),
+    ),
+    'ExplainJobReply.Term': (
+        (1, 'name', 't', '1'),
+        (2, 'value', 's', '1'),
     ),
     'ListHistoryRequest': (
         (1, 'selector', 'JobSelector', '?'),

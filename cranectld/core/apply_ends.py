@@ -31,7 +31,7 @@ def jobs_ended(state: State, event: ev.JobsEnded, now: int) -> None:
         state.touched[end.job_id] = None
         if run is not None:
             for name in list(run.holding):
-                give_back(state, job, name)
+                give_back(state, job, name, now)
             job.last_run = run
             job.run = None
             job.cpu_us += run.cpu_us

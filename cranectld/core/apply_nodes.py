@@ -10,15 +10,19 @@ from cranectld.core import events as ev
 from cranectld.core.commands import NodeAction
 from cranectld.core.shares import class_of, fit_slots
 from cranectld.core.state import Node, NodeClass, State
+from cranectld.core.usage import settle
 
 BY_CONTROLLER = "crane"
 """Who set a node's reason when it was the controller itself: what it sets it may also lift."""
 NOT_RESPONDING = "Not responding"
 
 
-def config_applied(state: State, event: ev.ConfigApplied, _now: int) -> None:
+def config_applied(state: State, event: ev.ConfigApplied, now: int) -> None:
     """Nodes and partitions are as configured from now on."""
     config = event.config
+    half_life = state.config.priority.half_life
+    if half_life != config.priority.half_life:
+        settle(state, half_life, now)
     state.config = config
     member_of = memberships(config)
     nodes: dict[str, Node] = {}

@@ -185,7 +185,7 @@ def shares_released(state: State, event: ev.SharesReleased, now: int) -> None:
 
 def _let_go(state: State, job: Job, run: Run, node: str, now: int) -> None:
     """Nothing of the attempt is left on the node: steps still expected there ended with it."""
-    give_back(state, job, node)
+    give_back(state, job, node, now)
     state.touched[job.job_id] = None
     for step in run.steps.values():
         if node in step.waiting:

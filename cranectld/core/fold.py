@@ -8,15 +8,16 @@ from `rebuild(state)`, whatever the history was (tests/core/test_planner_fold.py
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from crane import features
-from crane.config.model import SchedulerConfig
+from crane.config.model import PriorityConfig, SchedulerConfig
 from crane.jobspec import UNLIMITED, JobSpec
 from cranectld.core.eligibility import startable
 from cranectld.core.events import ConfigApplied, Logged, NodeChanged, NodeLost, NodeRegistered
 from cranectld.core.state import Job, Node, State
+from cranectld.core.usage import is_charged
 from sched_core.names import GresAmount
 from sched_core.request import Request
 
@@ -37,6 +38,9 @@ class PendingRow(NamedTuple):
     gate: int
     tasks: int
     """How many of its tasks may start now (1, but for an array)."""
+    user: str
+    spec: JobSpec
+    """For account, nice value and an operator's priority."""
 
 
 class RunningRow(NamedTuple):
@@ -45,6 +49,10 @@ class RunningRow(NamedTuple):
     job_id: int
     end: int
     holds: tuple[tuple[str, int, int, tuple[GresAmount, ...]], ...]
+    account: str
+    user: str
+    start: int
+    """Instant (s)."""
 
 
 class NodeRow(NamedTuple):
@@ -73,6 +81,21 @@ class NotRunning(NamedTuple):
     job_id: int
 
 
+class UsageRow(NamedTuple):
+    """What a user of an account counts as having used (thousandths of a CPU x s), as of when (s)."""
+
+    account: str
+    user: str
+    amount: int
+    as_of: int
+
+
+class Instant(NamedTuple):
+    """The rows that follow say what was changed then (s)."""
+
+    time: int
+
+
 class Reset(NamedTuple):
     """Forget everything: the rows that follow are the whole state."""
 
@@ -82,9 +105,22 @@ class PolicyRow:
     """The policy and its bounds, as configured."""
 
     scheduler: SchedulerConfig
+    priority: PriorityConfig = field(default_factory=PriorityConfig)
+    tiers: tuple[tuple[str, int], ...] = ()
+    """Partitions and their priorities."""
 
 
-Delta = PendingRow | RunningRow | NodeRow | NotPending | NotRunning | Reset | PolicyRow
+Delta = (
+    PendingRow
+    | RunningRow
+    | NodeRow
+    | NotPending
+    | NotRunning
+    | UsageRow
+    | Instant
+    | Reset
+    | PolicyRow
+)
 
 
 class RequestCache:
@@ -140,6 +176,8 @@ def deltas(state: State, batch: Sequence[Logged], cache: RequestCache) -> list[D
         elif isinstance(event, NodeLost | NodeChanged):
             nodes[event.node] = None
     out: list[Delta] = [node_row(state.nodes[name]) for name in nodes]
+    if touched and is_charged(state):
+        out.append(Instant(state.time // NS))
     for job_id in touched:
         job = state.jobs.get(job_id)
         pending = pending_row(state, job, cache) if job is not None else None
@@ -152,7 +190,9 @@ def deltas(state: State, batch: Sequence[Logged], cache: RequestCache) -> list[D
 def rebuild(state: State, cache: RequestCache) -> list[Delta]:
     """The whole state as rows."""
     state.touched.clear()
-    out: list[Delta] = [Reset(), PolicyRow(state.config.scheduler)]
+    out: list[Delta] = [Reset(), Instant(state.time // NS), policy_row(state)]
+    if is_charged(state):
+        out += [UsageRow(*user, *used) for user, used in state.usage.items()]
     out += [node_row(node) for node in state.nodes.values()]
     for job in state.jobs.values():
         running = running_row(job)
@@ -178,6 +218,8 @@ def pending_row(state: State, job: Job, cache: RequestCache) -> PendingRow | Non
         priority=job.priority,
         gate=verdict.gate,
         tasks=verdict.count,
+        user=job.user,
+        spec=job.spec,
     )
 
 
@@ -199,7 +241,17 @@ def running_row(job: Job) -> RunningRow | None:
             for share in run.shares
             if share.node in run.holding
         ),
+        account=job.spec.account,
+        user=job.user,
+        start=run.start_time // NS,
     )
+
+
+def policy_row(state: State) -> PolicyRow:
+    """What passes go by."""
+    config = state.config
+    tiers = tuple((partition.name, partition.priority) for partition in state.partitions.values())
+    return PolicyRow(config.scheduler, config.priority, tiers)
 
 
 def node_row(node: Node) -> NodeRow:

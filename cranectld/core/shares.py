@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from crane.config.model import NodeConfig
 from crane.session import NodeShare, SlotShare
 from cranectld.core.state import Job, Node, NodeClass, State
+from cranectld.core.usage import charge
 
 SlotKey = tuple[str, str]
 """Name and type of device slots; the type may be empty."""
@@ -57,7 +58,7 @@ def take(node: Node, job: Job, share: NodeShare, *, exclusive: bool) -> None:
         node.exclusive = job_id
 
 
-def give_back(state: State, job: Job, name: str) -> bool:
+def give_back(state: State, job: Job, name: str, now: int) -> bool:
     """The job holds nothing on this node any more; False if it did not."""
     run = job.run
     if run is None or name not in run.holding:
@@ -66,6 +67,7 @@ def give_back(state: State, job: Job, name: str) -> bool:
     run.fences.pop(name, None)
     node = state.nodes[name]
     share = share_on(run.shares, name)
+    charge(state, job, share, run.start_time, now)
     del node.jobs[job.job_id]
     node.cpus_used -= share.cpus
     node.memory_used -= share.memory

@@ -248,5 +248,7 @@ class State:
     """Interned specs: equal requests of different jobs are one object."""
     classes: dict[NodeClass, int] = field(default_factory=dict)
     """How many nodes there are of each kind; derived, so that a submission need not scan nodes."""
+    usage: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """(account, user) -> what he counts as having used (thousandths of a CPU x s), as of when (s)."""
     touched: dict[int, None] = field(default_factory=dict, compare=False, repr=False)
     """Jobs changed since the planner's view was last brought up to date; not part of the fold."""

@@ -52,6 +52,8 @@ def explain(state: State, waiting: Waiting, request: pb.ExplainJobRequest) -> pb
     reply.planned_start = why.planned_start
     reply.planned_earliest = why.earliest
     reply.planned_latest = why.latest
+    for term in waiting.terms(job.job_id):
+        reply.priority_terms.add(name=term.name, value=term.value)
     reply.nodes_wanted = bounds(job.spec.components[0]).low
     verdict = waiting.verdict(job.job_id)
     survey = None

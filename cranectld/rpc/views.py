@@ -112,6 +112,8 @@ class JobViews:
         info.planned_start = why.planned_start
         info.planned_earliest = why.earliest
         info.planned_latest = why.latest
+        if why.priority is not None:
+            info.priority = why.priority
 
     def _index(self, job: Job) -> int:
         parent = self._state.jobs.get(job.array_id)

@@ -8,6 +8,7 @@ from crane.states import Reason
 from cranectld.core.explain import REASONS, reason_of
 from cranectld.core.state import Job, State
 from cranectld.shell.planning import Planning, Verdict
+from cranectld.shell.prioritising import Term
 from sched_core.codes import VerdictCode
 
 
@@ -21,6 +22,8 @@ class Why:
     earliest: int = 0
     latest: int = 0
     """Between which it is expected to start (ns; 0: unknown)."""
+    priority: int | None = None
+    """As it was weighed for the last pass; None: as the core decided it."""
 
 
 class Waiting:
@@ -34,15 +37,21 @@ class Waiting:
     def of(self, state: State, job: Job, own: Reason = Reason.NONE) -> Why:
         """Why a job waits; `own`: what keeps this one task of an array on its own account."""
         gate = reason_of(state, job, self.now) if own is Reason.NONE else own
+        verdict = self.verdict(job.job_id)
+        priority = verdict.priority if verdict is not None else None
         if gate is not None:
             planned = job.eligible_time if gate is Reason.BEGIN_TIME else 0
-            return Why(gate, planned_start=planned)
-        verdict = self.verdict(job.job_id)
+            return Why(gate, planned_start=planned, priority=priority)
         if verdict is None:
             return Why(Reason.NONE)
         reason = REASONS[VerdictCode(verdict.code)]
         text = f"short of {verdict.short}" if verdict.short else ""
-        return Why(reason, text, verdict.planned_start, verdict.earliest, verdict.latest)
+        span = verdict.earliest, verdict.latest
+        return Why(reason, text, verdict.planned_start, *span, priority)
+
+    def terms(self, job_id: int) -> tuple[Term, ...]:
+        """What the priority of a waiting job is made of, where it is weighed."""
+        return self._planner.terms(job_id) if self._planner is not None else ()
 
     def verdict(self, job_id: int) -> Verdict | None:
         """What the last pass found."""

@@ -20,8 +20,12 @@ GROUP = "pass"
 
 def groups_of(policy: PolicyRow) -> tuple[str, ...]:
     """Groups that passes under a configuration need."""
-    kind = policy.scheduler.policy
-    return (GROUP, "conservative") if kind.startswith("conservative") else (GROUP,)
+    groups = [GROUP]
+    if policy.scheduler.policy.startswith("conservative"):
+        groups.append("conservative")
+    if policy.priority.kind == "multifactor":
+        groups.append("priority")
+    return tuple(groups)
 
 
 class Kernels:

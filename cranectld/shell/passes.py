@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cranectld.core.fold import NS, Delta, PolicyRow
 from cranectld.shell.forecasting import Forecasts
+from cranectld.shell.prioritising import Ranks
 from cranectld.shell.promising import Moves
 from cranectld.shell.tables import PlannerTables
 from sched_core.columns import Ints
@@ -45,8 +46,11 @@ class Passes:
         self.tables = PlannerTables()
         self.moves = Moves()
         self.forecasts = Forecasts()
+        self.ranks: Ranks | None = None
+        """Of the last pass; None: priorities are those that the core decided."""
         self._memory = Memory()
         self._policy = policy_of(self.tables.policy)
+        self._multifactor = False
 
     @property
     def most(self) -> int:
@@ -60,11 +64,15 @@ class Passes:
     def use(self, row: PolicyRow) -> None:
         """Plan as configured from now on; the kernels that it needs are loaded."""
         self._policy = policy_of(row)
+        self._multifactor = row.priority.kind == "multifactor"
 
     def make(self, now: int) -> Plan:
         """The plan of one pass at `now` (ns)."""
         self.tables.open_due(now)
         part, policy = self.tables.tables, self._policy
+        priorities = self.tables.priorities if self._multifactor else None
+        if priorities is not None:
+            priorities.renew(part, now // NS)
         promises = self._promises()
         made = plan(
             part.nodes,
@@ -77,6 +85,9 @@ class Passes:
             memory=self._memory,
         )
         self.moves.add(made, promises)
+        self.ranks = (
+            Ranks(priorities, part.jobs.priority[part.jobs.order()]) if priorities else None
+        )
         return made
 
     def forecast(self, made: Plan, now: int) -> None:

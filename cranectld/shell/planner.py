@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from crane.errors import CraneError
 from cranectld.core.commands import CommitPlan
 from cranectld.core.events import Logged, TasksStarted
-from cranectld.core.fold import Delta, PolicyRow, RequestCache, deltas, rebuild
+from cranectld.core.fold import Delta, RequestCache, deltas, policy_row, rebuild
 from cranectld.core.state import State
 from cranectld.shell.clock import Clock
 from cranectld.shell.kernels import Kernels, groups_of
@@ -32,6 +32,7 @@ from sched_core.names import Dimensions
 
 if TYPE_CHECKING:
     from cranectld.shell.passes import Passes
+    from cranectld.shell.prioritising import Term
     from sched_core.plan import Plan
     from sched_core.remedy import Remedy
 
@@ -58,7 +59,7 @@ class Planner:
         self._loop = loop
         self._clock = clock
         self._kernels = Kernels(cache_dir)
-        self._policy = PolicyRow(loop.state.config.scheduler)
+        self._policy = policy_row(loop.state)
         """In force: as configured, once the kernels are there."""
         self._cache = RequestCache()
         self._inbox: deque[list[Delta]] = deque()
@@ -74,7 +75,7 @@ class Planner:
     def start(self) -> None:
         """Take the whole state and begin."""
         self._inbox.append(rebuild(self._loop.state, self._cache))
-        self._policy = PolicyRow(self._loop.state.config.scheduler)
+        self._policy = policy_row(self._loop.state)
         self._wanted = True
         self._thread.start()
 
@@ -123,6 +124,10 @@ class Planner:
     def verdict(self, job_id: int) -> Verdict | None:
         """Why a job waits, as the last pass saw it; None if it was not in that pass."""
         return self._verdicts.find(job_id)
+
+    def terms(self, job_id: int) -> tuple[Term, ...]:
+        """What the priority of a waiting job is made of; empty: the core decided it."""
+        return self._verdicts.terms(job_id)
 
     def planned_start(self, job_id: int) -> int:
         """Instant (ns) at which the last pass expects a job to start; 0: unknown."""
@@ -234,8 +239,8 @@ class Planner:
         plan = passes.make(now)
         took = time.perf_counter() - begun
         part = passes.tables.tables
-        names = part.licences.names
-        self._verdicts = Verdicts(plan, part.dims, now, passes.moves, passes.forecasts, names)
+        told = (passes.moves, passes.forecasts, passes.ranks, part.licences.names)
+        self._verdicts = Verdicts(plan, part.dims, now, *told)
         self._count(plan, took)
         decided: Future[object] | None = None
         if plan.starts:

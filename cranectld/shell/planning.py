@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
 from cranectld.core.events import Logged
+from cranectld.shell.prioritising import Term
 from cranectld.shell.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class Planning(Protocol):
 
     def verdict(self, job_id: int) -> Verdict | None:
         """The verdict of the last pass on a pending job; None: not looked at."""
+
+    def terms(self, job_id: int) -> tuple[Term, ...]:
+        """What the priority of a waiting job is made of; empty: the core decided it."""
 
     def planned_start(self, job_id: int) -> int:
         """Instant (ns) at which the last pass expects it to start; 0: unknown."""

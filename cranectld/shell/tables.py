@@ -11,6 +11,7 @@ from crane.config.model import SchedulerConfig
 from cranectld.core.fold import (
     NS,
     Delta,
+    Instant,
     NodeRow,
     NotPending,
     NotRunning,
@@ -18,7 +19,9 @@ from cranectld.core.fold import (
     PolicyRow,
     Reset,
     RunningRow,
+    UsageRow,
 )
+from cranectld.shell.prioritising import Priorities
 from cranectld.shell.promising import Standing
 from sched_core.tables import DURATION_MAX, Tables
 
@@ -34,6 +37,8 @@ class PlannerTables:
         self.policy = PolicyRow(SchedulerConfig())
         self.standing = Standing()
         """Of promises: told of what becomes of those who hold them."""
+        self.priorities: Priorities | None = None
+        """None: those that the core decided at submission count."""
         self._now = 0
         self._later: list[tuple[int, int]] = []
         """Heap of (begin in ns, job id) of records whose time has not come; may be stale."""
@@ -86,15 +91,33 @@ class PlannerTables:
             if delta.job_id in running:
                 running.remove(delta.job_id)
                 self.standing.give_back()
+                if self.priorities is not None:
+                    self.priorities.let_go(delta.job_id)
         elif isinstance(delta, NodeRow):
             self._put_node(delta)
         elif isinstance(delta, PolicyRow):
-            self.policy = delta
+            self._follow(delta)
+        elif isinstance(delta, UsageRow | Instant):
+            self._account(delta)
         else:
             assert isinstance(delta, Reset)
             self.tables = Tables()
             self.standing.forget()  # what is promised is said in numbers of the old tables
             self._later = []
+
+    def _follow(self, policy: PolicyRow) -> None:
+        self.policy = policy
+        self.priorities = None
+        if policy.priority.kind == "multifactor":
+            self.priorities = Priorities(policy, self._now // NS)
+
+    def _account(self, delta: UsageRow | Instant) -> None:
+        if self.priorities is None:
+            return
+        if isinstance(delta, Instant):
+            self.priorities.at(delta.time)
+        else:
+            self.priorities.use(delta)
 
     def _plain_run(self, deltas: Sequence[Delta], place: int) -> int:
         """Length of the run of new, open, single records from `place` (`NotRunning` between)."""
@@ -124,6 +147,9 @@ class PlannerTables:
             submit=np.array(ids, np.int64),
             priority=np.array([row.priority for row in rows], np.int64),
         )
+        if self.priorities is not None:
+            for row in rows:
+                self.priorities.put(self.tables.jobs.row(row.job_id), row)
 
     def _put_pending(self, row: PendingRow) -> None:
         jobs = self.tables.jobs
@@ -142,13 +168,19 @@ class PlannerTables:
             gate=row.gate,
             count=row.tasks,
         )
+        if self.priorities is not None:
+            self.priorities.put(jobs.row(row.job_id), row)
 
     def _mind_promise(self, row: PendingRow, shape: int) -> None:
         """A record that waits changes: its promise may say nothing any more, or be given back."""
         jobs = self.tables.jobs
         at = jobs.row(row.job_id)
-        before = int(jobs.shape[at]), int(jobs.priority[at]), int(jobs.duration[at])
-        if before != (shape, row.priority, min(max(row.duration, 1), DURATION_MAX)):
+        if self.priorities is not None:
+            moved = self.priorities.differs(at, row)
+        else:
+            moved = int(jobs.priority[at]) != row.priority
+        before = int(jobs.shape[at]), int(jobs.duration[at])
+        if moved or before != (shape, min(max(row.duration, 1), DURATION_MAX)):
             self.standing.renew(row.job_id)
         elif row.gate and not jobs.gate[at]:
             self.standing.give_back()
@@ -164,6 +196,8 @@ class PlannerTables:
         for i, vector in enumerate(vectors):
             amounts[i, : len(vector)] = vector
         running.add(row.job_id, row.end, where, amounts)
+        if self.priorities is not None:
+            self.priorities.hold(row)
 
     def _put_node(self, row: NodeRow) -> None:
         self.standing.give_back()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from cranectld.shell.forecasting import Forecasts
+from cranectld.shell.prioritising import Ranks, Term
 from cranectld.shell.promising import Move, Moves
 from sched_core.codes import VerdictCode
 
@@ -35,6 +36,8 @@ class Verdict(NamedTuple):
     earliest: int = 0
     latest: int = 0
     """Between which it is expected to start, by how wrong earlier estimates were."""
+    priority: int | None = None
+    """As it was weighed for the pass; None: as the core decided it."""
 
 
 class Verdicts:
@@ -47,12 +50,14 @@ class Verdicts:
         pass_time: int,
         moves: Moves | None = None,
         forecasts: Forecasts | None = None,
+        ranks: Ranks | None = None,
         licences: Names | None = None,
     ) -> None:
         """`plan` None: before the first pass; `pass_time` in ns."""
         self._plan = plan
         self._moves = moves
         self._forecasts = forecasts
+        self._ranks = ranks
         named = (licences.text(i) for i in range(len(licences))) if licences is not None else ()
         self._licences = tuple(f"licence/{name}" for name in named)
         self._short = tuple(dims.name(i) for i in range(len(dims)))
@@ -89,4 +94,9 @@ class Verdicts:
             move=self._moves.find(job_id) if self._moves is not None else None,
             earliest=span[0],
             latest=span[1],
+            priority=int(self._ranks.column[row]) if self._ranks is not None else None,
         )
+
+    def terms(self, job_id: int) -> tuple[Term, ...]:
+        """What a priority that was weighed is made of; empty: not known."""
+        return self._ranks.priorities.explained(job_id) if self._ranks is not None else ()

@@ -17,6 +17,7 @@ from cranectld.sim.truth import Execution, SimulationError
 from cranectld.sim.users import ENVIRONMENT
 
 if TYPE_CHECKING:
+    from cranectld.shell.tables import PlannerTables
     from cranectld.sim.host import FakeStep
     from cranectld.sim.world import World
 
@@ -127,8 +128,30 @@ class Checks:
 
         anew = PlannerTables()
         anew.apply(rebuild(controller.state, RequestCache()), controller.now)
+        if tables.priorities is not None:
+            self._priorities(tables, anew, controller.now // 1_000_000_000)
         if not tables.tables.equals(anew.tables):
             raise SimulationError("the planner's tables differ from tables built from the state")
+
+    def _priorities(self, tables: PlannerTables, anew: PlannerTables, now: int) -> None:
+        """Usage is the same but for roundings; priorities are as they were weighed."""
+        assert tables.priorities is not None
+        assert anew.priorities is not None
+        kept, whole = tables.priorities.shares, anew.priorities.shares
+        used, whole_used = kept.usage(now), whole.usage(now)
+        for row in range(kept.rows):
+            at = whole.row(kept.names.text(row))
+            counted = int(whole_used[at]) if at >= 0 else 0
+            if abs(int(used[row]) - counted) > 4 * len(self.acknowledged) + 100:
+                raise SimulationError(
+                    f"the planner's tables differ from tables built from the state: usage is "
+                    f"{used[row]}, not {counted}"
+                )
+        old, new = tables.tables.jobs, anew.tables.jobs
+        rows = new.order()
+        both = rows[[job_id in old for job_id in new.id[rows].tolist()]]
+        places = [old.row(job_id) for job_id in new.id[both].tolist()]
+        new.set_priorities(both, old.priority[places])
 
     def final(self) -> None:
         """Everything is over: all jobs ended as the truth says, and nothing is left anywhere."""

@@ -6,10 +6,12 @@ import random
 from typing import Any
 
 from crane.config.model import (
+    PRIORITIES,
     ClusterConfig,
     Limits,
     NodeConfig,
     PartitionConfig,
+    PriorityConfig,
     SchedulerConfig,
     Timeouts,
 )
@@ -38,11 +40,21 @@ def drawn_cluster(rng: random.Random, nodes: int) -> ClusterConfig:
         weight_age=rng.choice((0, 1000)),
         weight_partition=rng.choice((0, 10)),
     )
+    # Drawn apart, so that the rest of a seed's story is what it was without priorities.
+    apart = random.Random(repr(timeouts))  # noqa: S311 - a simulation
+    priority = PriorityConfig(
+        kind=apart.choice(PRIORITIES),
+        age=apart.choice((0, 1000)),
+        fair_share=1000,
+        size=apart.choice((0, 1000)),
+        half_life=apart.choice((0, 600)),
+    )
     return ClusterConfig(
         name="sim",
         nodes=configs,
         partitions=partitions,
         scheduler=scheduler,
+        priority=priority,
         timeouts=timeouts,
         limits=Limits(max_requeue=rng.choice((1, 3, 5))),
         operators=("olga",),

@@ -235,6 +235,8 @@ def _cluster() -> dict[str, Answer]:
         planned_start=NOW + 900 * second, pass_time=NOW, promised_start=NOW + 600 * second,
         moved_cause="a job that goes before it came, or was changed",
         planned_earliest=NOW + 60 * second, planned_latest=NOW + 1200 * second,
+        priority_terms=[{"name": "age", "value": 12}, {"name": "fair-share", "value": 3},
+                        {"name": "nice", "value": -5}],
     )  # fmt: skip
     answers: dict[str, Answer] = {
         "ListJobs": pb.ListJobsReply(jobs=jobs, seq=7, now=NOW),

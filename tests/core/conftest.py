@@ -333,5 +333,6 @@ class PlannerBeside:
 def planning():
     """`PlannerBeside`: passes over the fold of a scenario's events, with compiled kernels."""
     if "NUMBA_DISABLE_JIT" not in os.environ:
-        warmup(group="conservative")
+        for group in ("conservative", "priority"):
+            warmup(group=group)
     return PlannerBeside

@@ -231,6 +231,10 @@ def fold_rows(view, rows):
             view.pop((kind.removeprefix("Not"), row.job_id), None)
         elif kind == "PolicyRow":
             view[kind] = row
+        elif kind == "Instant":
+            pass
+        elif kind == "UsageRow":
+            view[kind, row.account, row.user] = row
         else:
             key = row.name if kind == "NodeRow" else row.job_id
             view[kind.removesuffix("Row"), key] = row

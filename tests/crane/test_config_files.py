@@ -222,7 +222,7 @@ def test_ten_thousand_nodes_are_explained_in_few_lines():
 
 
 def test_the_schema_has_every_field_of_the_model():
-    special = {"cluster": {"nodes", "partitions", "scheduler", "timeouts", "limits"}}
+    special = {"cluster": {"nodes", "partitions", "scheduler", "priority", "timeouts", "limits"}}
     for section, keys in (schema.SECTIONS | schema.LISTS).items():
         model = {item.name for item in fields(schema.MODELS[section])}
         assert {key.name for key in keys} == model - special.get(section, set()), section

@@ -26,7 +26,7 @@ POISON = object()
 @pytest.fixture(scope="module")
 def kernels():
     """Where they are kept, all compiled."""
-    for group in (GROUP, "conservative"):
+    for group in (GROUP, "conservative", "priority"):
         warmup(group=group)
     return str(cachedir.default_root())
 
@@ -161,5 +161,25 @@ def test_another_policy_is_taken_up_while_the_controller_runs(site, kit, kernels
             await passed(
                 kit, lambda: planner.planned_start(3) == planner.planned_start(2) + 60 * 10**9
             )
+
+    asyncio.run(run())
+
+
+def test_priorities_are_weighed_and_explained(site, kit, kernels):
+    site.write('[priority]\nkind = "multifactor"\nsize = 800\nage = 1000\n')
+
+    async def run():
+        async with planning(site, kit, kernels) as (daemon, planner, peer):
+            assert await launched(kit, daemon, peer) == 1
+            # given the node is taken in part, when jobs come, then the larger one goes first
+            await submitted(kit, daemon, cpus=3500)
+            await submitted(kit, daemon, cpus=4000)
+            await passed(kit, lambda: planner.verdict(3))
+            first, second = await explained(daemon, 3), await explained(daemon, 2)
+            assert (first.jobs_ahead, second.jobs_ahead) == (0, 1)
+            assert first.job.priority > second.job.priority > 100_000
+            terms = {term.name: term.value for term in first.priority_terms}
+            assert sum(terms.values()) == first.job.priority
+            assert terms.keys() <= {"base", "size", "age"}
 
     asyncio.run(run())

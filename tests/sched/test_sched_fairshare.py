@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sched_core import oracle_priority as book
 from sched_core.decay import Decay, exp2
 from sched_core.fairshare import ONE, classic, fair_tree, standing
-from sched_core.shares import INHERIT, ROOT, ShareTable
+from sched_core.shares import INHERIT, ROOT, USAGE_MAX, ShareTable
 
 SEEDS = st.integers(0, 2**32)
 WEEK = 7 * 86400
@@ -251,3 +251,21 @@ def test_a_tree_without_users_and_columns_that_grow() -> None:
     table.add("deep", "a39", user=True)
     assert fair_tree(table, 0)[table.row("deep")] == ONE
     assert classic(table, 0)[table.row("deep")] == ONE
+
+
+@given(
+    st.integers(0, 1 << 62), st.integers(0, 10**6), st.integers(-(10**6), 10**6), st.integers(0, 9)
+)
+@settings(deadline=None)
+def test_usage_put_down_is_what_it_was_and_is_forgotten_like_any(
+    amount: int, half_life: int, epoch: int, later: int
+) -> None:
+    table = ShareTable(half_life, epoch)
+    table.add("u", user=True)
+    when = epoch + 10 * half_life + 77
+    table.restore("u", amount, when)
+    row = table.row("u")
+    assert table.usage(when)[row] == min(amount, USAGE_MAX)
+    left = int(table.usage(when + later * half_life)[row])
+    expected = min(amount >> later if half_life else amount, USAGE_MAX)
+    assert abs(left - expected) <= 1 + (amount >> 40)

@@ -21,4 +21,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def compiled_kernels() -> None:
     """The first test that asks for it may wait until the kernels are compiled."""
     if "NUMBA_DISABLE_JIT" not in os.environ:
-        warmup(group="conservative")
+        for group in ("conservative", "priority"):
+            warmup(group=group)

@@ -1099,6 +1099,62 @@ class SchedulerConfig(google.protobuf.message.Message):
 global___SchedulerConfig = SchedulerConfig
 
 @typing.final
+class PriorityConfig(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    AGE_FIELD_NUMBER: builtins.int
+    FAIR_SHARE_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    PARTITION_FIELD_NUMBER: builtins.int
+    MAX_AGE_FIELD_NUMBER: builtins.int
+    HALF_LIFE_FIELD_NUMBER: builtins.int
+    SMALL_FIRST_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    age: builtins.int
+    """weights: points"""
+    fair_share: builtins.int
+    size: builtins.int
+    partition: builtins.int
+    max_age: builtins.int
+    """seconds"""
+    half_life: builtins.int
+    """seconds; 0: none"""
+    small_first: builtins.bool
+    def __init__(
+        self,
+        *,
+        kind: builtins.str | None = ...,
+        age: builtins.int | None = ...,
+        fair_share: builtins.int | None = ...,
+        size: builtins.int | None = ...,
+        partition: builtins.int | None = ...,
+        max_age: builtins.int | None = ...,
+        half_life: builtins.int | None = ...,
+        small_first: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_age", b"_age", "_fair_share", b"_fair_share", "_half_life", b"_half_life", "_kind", b"_kind", "_max_age", b"_max_age", "_partition", b"_partition", "_size", b"_size", "_small_first", b"_small_first", "age", b"age", "fair_share", b"fair_share", "half_life", b"half_life", "kind", b"kind", "max_age", b"max_age", "partition", b"partition", "size", b"size", "small_first", b"small_first"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_age", b"_age", "_fair_share", b"_fair_share", "_half_life", b"_half_life", "_kind", b"_kind", "_max_age", b"_max_age", "_partition", b"_partition", "_size", b"_size", "_small_first", b"_small_first", "age", b"age", "fair_share", b"fair_share", "half_life", b"half_life", "kind", b"kind", "max_age", b"max_age", "partition", b"partition", "size", b"size", "small_first", b"small_first"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_age", b"_age"]) -> typing.Literal["age"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_fair_share", b"_fair_share"]) -> typing.Literal["fair_share"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_half_life", b"_half_life"]) -> typing.Literal["half_life"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_kind", b"_kind"]) -> typing.Literal["kind"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_age", b"_max_age"]) -> typing.Literal["max_age"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_partition", b"_partition"]) -> typing.Literal["partition"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_size", b"_size"]) -> typing.Literal["size"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_small_first", b"_small_first"]) -> typing.Literal["small_first"] | None: ...
+
+global___PriorityConfig = PriorityConfig
+
+@typing.final
 class Timeouts(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1182,6 +1238,7 @@ class ClusterConfig(google.protobuf.message.Message):
     LIMITS_FIELD_NUMBER: builtins.int
     OPERATORS_FIELD_NUMBER: builtins.int
     JOB_REQUEUE_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
     name: builtins.str
     job_requeue: builtins.bool
     @property
@@ -1196,6 +1253,8 @@ class ClusterConfig(google.protobuf.message.Message):
     def limits(self) -> global___Limits: ...
     @property
     def operators(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def priority(self) -> global___PriorityConfig: ...
     def __init__(
         self,
         *,
@@ -1207,9 +1266,10 @@ class ClusterConfig(google.protobuf.message.Message):
         limits: global___Limits | None = ...,
         operators: collections.abc.Iterable[builtins.str] | None = ...,
         job_requeue: builtins.bool = ...,
+        priority: global___PriorityConfig | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["limits", b"limits", "scheduler", b"scheduler", "timeouts", b"timeouts"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["job_requeue", b"job_requeue", "limits", b"limits", "name", b"name", "nodes", b"nodes", "operators", b"operators", "partitions", b"partitions", "scheduler", b"scheduler", "timeouts", b"timeouts"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["limits", b"limits", "priority", b"priority", "scheduler", b"scheduler", "timeouts", b"timeouts"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job_requeue", b"job_requeue", "limits", b"limits", "name", b"name", "nodes", b"nodes", "operators", b"operators", "partitions", b"partitions", "priority", b"priority", "scheduler", b"scheduler", "timeouts", b"timeouts"]) -> None: ...
 
 global___ClusterConfig = ClusterConfig
 
@@ -2118,6 +2178,32 @@ class Snapshot(google.protobuf.message.Message):
         def ClearField(self, field_name: typing.Literal["cpus", b"cpus", "features", b"features", "memory", b"memory", "nodes", b"nodes", "partitions", b"partitions", "slots", b"slots"]) -> None: ...
 
     @typing.final
+    class UsageEntry(google.protobuf.message.Message):
+        """What an account's user counts as having used at an instant."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        ACCOUNT_FIELD_NUMBER: builtins.int
+        USER_FIELD_NUMBER: builtins.int
+        AMOUNT_FIELD_NUMBER: builtins.int
+        AS_OF_FIELD_NUMBER: builtins.int
+        account: builtins.str
+        user: builtins.str
+        amount: builtins.int
+        """thousandths of a CPU x seconds"""
+        as_of: builtins.int
+        """seconds"""
+        def __init__(
+            self,
+            *,
+            account: builtins.str = ...,
+            user: builtins.str = ...,
+            amount: builtins.int = ...,
+            as_of: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["account", b"account", "amount", b"amount", "as_of", b"as_of", "user", b"user"]) -> None: ...
+
+    @typing.final
     class TimedJob(google.protobuf.message.Message):
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -2154,6 +2240,7 @@ class Snapshot(google.protobuf.message.Message):
     CLASSES_FIELD_NUMBER: builtins.int
     TASKS_FIELD_NUMBER: builtins.int
     SCHEMA_FIELD_NUMBER: builtins.int
+    USAGE_FIELD_NUMBER: builtins.int
     format: builtins.int
     """1"""
     job_parts: builtins.int
@@ -2189,6 +2276,8 @@ class Snapshot(google.protobuf.message.Message):
     def begins(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Snapshot.TimedJob]: ...
     @property
     def classes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Snapshot.ClassesEntry]: ...
+    @property
+    def usage(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Snapshot.UsageEntry]: ...
     def __init__(
         self,
         *,
@@ -2212,9 +2301,10 @@ class Snapshot(google.protobuf.message.Message):
         classes: collections.abc.Iterable[global___Snapshot.ClassesEntry] | None = ...,
         tasks: builtins.int = ...,
         schema: builtins.int = ...,
+        usage: collections.abc.Iterable[global___Snapshot.UsageEntry] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["config", b"config"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alarms", b"alarms", "begins", b"begins", "classes", b"classes", "config", b"config", "default_partition", b"default_partition", "dependents", b"dependents", "ended", b"ended", "epoch", b"epoch", "format", b"format", "job_parts", b"job_parts", "live", b"live", "next_job_id", b"next_job_id", "nodes", b"nodes", "partitions", b"partitions", "schema", b"schema", "seq", b"seq", "singletons", b"singletons", "specs", b"specs", "tasks", b"tasks", "time", b"time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alarms", b"alarms", "begins", b"begins", "classes", b"classes", "config", b"config", "default_partition", b"default_partition", "dependents", b"dependents", "ended", b"ended", "epoch", b"epoch", "format", b"format", "job_parts", b"job_parts", "live", b"live", "next_job_id", b"next_job_id", "nodes", b"nodes", "partitions", b"partitions", "schema", b"schema", "seq", b"seq", "singletons", b"singletons", "specs", b"specs", "tasks", b"tasks", "time", b"time", "usage", b"usage"]) -> None: ...
 
 global___Snapshot = Snapshot
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crane.config.model import POLICIES, ClusterConfig, NodeConfig, PartitionConfig
+from crane.config.model import POLICIES, PRIORITIES, ClusterConfig, NodeConfig, PartitionConfig
 from crane.hostlist import compress
 from crane.record import replace
 from crane.states import ENDED
@@ -70,6 +70,8 @@ def _check(config: ClusterConfig) -> None:
         raise _bad(f"lost_contact is {config.timeouts.lost_contact!r}", "keep or kill")
     if config.scheduler.policy not in POLICIES:
         raise _bad(f"policy is {config.scheduler.policy!r}", f"one of {', '.join(POLICIES)}")
+    if config.priority.kind not in PRIORITIES:
+        raise _bad(f"priority is {config.priority.kind!r}", f"one of {', '.join(PRIORITIES)}")
 
 
 def _repeated(names: Iterable[str]) -> str:
@@ -147,7 +149,15 @@ def _changes(state: State, config: ClusterConfig, nodes: dict[str, NodeConfig]) 
     found = _compare("node", old_nodes, nodes)
     found += _compare("partition", state.partitions, new_parts)
     old = state.config
-    for field in ("name", "scheduler", "timeouts", "limits", "operators", "job_requeue"):
+    for field in (
+        "name",
+        "scheduler",
+        "priority",
+        "timeouts",
+        "limits",
+        "operators",
+        "job_requeue",
+    ):
         if getattr(old, field) != getattr(config, field):
             found.append(f"{field} changed")
     return found
