@@ -105,6 +105,10 @@ class Reason(IntEnum):
     """The pass ended before it reached this job (depth or time budget)."""
     DEADLINE = 28
     """It cannot end by its deadline any more."""
+    ASSOCIATION_JOB_LIMIT = 29
+    """As many jobs of its user, account or QoS run as may."""
+    ASSOCIATION_RESOURCE_LIMIT = 30
+    """They hold as much of something as they may."""
 
     @property
     def word(self) -> str:

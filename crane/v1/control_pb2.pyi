@@ -803,7 +803,7 @@ class ExplainJobReply(google.protobuf.message.Message):
         OPEN_FIELD_NUMBER: builtins.int
         TEXT_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """dependency, hold, begin, limits, licences, resources"""
+        """dependency, hold, begin, limits, association, licences, resources"""
         open: builtins.bool
         text: builtins.str
         def __init__(

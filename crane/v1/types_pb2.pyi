@@ -102,6 +102,8 @@ class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTyp
     REASON_BEGIN_RETRY: _Reason.ValueType  # 26
     REASON_SCHED_DEFER: _Reason.ValueType  # 27
     REASON_DEADLINE: _Reason.ValueType  # 28
+    REASON_ASSOCIATION_JOB_LIMIT: _Reason.ValueType  # 29
+    REASON_ASSOCIATION_RESOURCE_LIMIT: _Reason.ValueType  # 30
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a job waits or how it ended (Slurm's reason words; crane/states.py has the spelling)."""
@@ -135,6 +137,8 @@ REASON_CANCELLED: Reason.ValueType  # 25
 REASON_BEGIN_RETRY: Reason.ValueType  # 26
 REASON_SCHED_DEFER: Reason.ValueType  # 27
 REASON_DEADLINE: Reason.ValueType  # 28
+REASON_ASSOCIATION_JOB_LIMIT: Reason.ValueType  # 29
+REASON_ASSOCIATION_RESOURCE_LIMIT: Reason.ValueType  # 30
 global___Reason = Reason
 
 class _NodeState:

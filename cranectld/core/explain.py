@@ -31,11 +31,11 @@ REASONS: dict[VerdictCode, Reason] = {
     VerdictCode.PARTITION_NODE_LIMIT: Reason.PARTITION_NODE_LIMIT,
     VerdictCode.RESERVATION: Reason.RESERVATION,
     VerdictCode.LICENSES: Reason.LICENSES,
-    VerdictCode.LIMIT: Reason.PRIORITY,
     VerdictCode.DEADLINE: Reason.DEADLINE,
+    VerdictCode.LIMIT: Reason.ASSOCIATION_JOB_LIMIT,
     VerdictCode.REQUEUE_HOLD: Reason.JOB_HOLD_MAX_REQUEUE,
 }
-"""Every verdict in Slurm's words. (LIMIT: no policy gives it yet, and there is no word for it.)"""
+"""Every verdict in Slurm's words; of a limit on amounts, see `reason_for`."""
 
 MOVES: dict[MoveCause, str] = {
     MoveCause.KEPT: "the last pass ended before it could be looked at",
@@ -80,6 +80,13 @@ def reason_of(state: State, job: Job, now: int) -> Reason | None:
     if found.gate:
         return REASONS[VerdictCode(found.gate)]
     return Reason.BEGIN_TIME if job.eligible_time > now else None
+
+
+def reason_for(code: VerdictCode, short: str) -> Reason:
+    """A verdict in Slurm's words; `short`: what it is short of, or what the limit is on."""
+    if code is VerdictCode.LIMIT and short:
+        return Reason.ASSOCIATION_RESOURCE_LIMIT
+    return REASONS[code]
 
 
 def gates(state: State, job: Job, now: int) -> list[Gate]:
@@ -160,6 +167,8 @@ _SENTENCES = {
     Reason.LICENSES: "It waits for licences.",
     Reason.DEADLINE: "It cannot end by its deadline any more: it will not start.",
     Reason.SCHED_DEFER: "The last scheduling pass ended before it reached this job.",
+    Reason.ASSOCIATION_JOB_LIMIT: "As many jobs of its user, account or QoS run as may.",
+    Reason.ASSOCIATION_RESOURCE_LIMIT: "Jobs of its user, account or QoS hold as much as they may.",
 }
 
 
@@ -173,7 +182,9 @@ def sentence(job: Job, reason: Reason, survey: Survey | None = None) -> str:
             f"{'has' if survey.fitting == 1 else 'have'} enough free now; "
             f"it wants {bounds(job.spec.components[0]).low}."
         )
-        if survey.short:
+        if reason is Reason.ASSOCIATION_RESOURCE_LIMIT:
+            said.append(f"The limit is on {survey.short}.")
+        elif survey.short:
             who = "It lacks" if survey.short.startswith("licence/") else "Most lack"
             said.append(f"{who} {survey.short}.")
         if survey.ahead:

@@ -15,6 +15,7 @@ from cranectld.core.state import State
 from cranectld.rpc.views import JobViews
 from cranectld.rpc.waiting import Waiting
 from cranectld.shell.planning import Planning
+from sched_core.codes import VerdictCode
 
 PATIENCE = 20.0
 """Seconds for the planner to find out what would make a job start sooner."""
@@ -71,6 +72,9 @@ def explain(state: State, waiting: Waiting, request: pb.ExplainJobRequest) -> pb
         if move is not None and (not planned or planned > move.promised * _SECOND):
             reply.promised_start = move.promised * _SECOND
             reply.moved_cause = MOVES[move.cause]
+        if verdict.code == VerdictCode.LIMIT:
+            what = verdict.short or "the number of jobs"
+            reply.gates.add(name="association", open=False, text=f"a limit on {what} is reached")
         free = survey.fitting >= reply.nodes_wanted
         reply.gates.add(name="resources", open=free, text="" if free else why.text)
     reply.text = sentence(job, why.reason, survey)

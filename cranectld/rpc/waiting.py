@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from crane.states import Reason
-from cranectld.core.explain import REASONS, reason_of
+from cranectld.core.explain import reason_for, reason_of
 from cranectld.core.state import Job, State
 from cranectld.shell.planning import Planning, Verdict
 from cranectld.shell.prioritising import Term
@@ -44,8 +44,10 @@ class Waiting:
             return Why(gate, planned_start=planned, priority=priority)
         if verdict is None:
             return Why(Reason.NONE)
-        reason = REASONS[VerdictCode(verdict.code)]
-        text = f"short of {verdict.short}" if verdict.short else ""
+        code = VerdictCode(verdict.code)
+        reason = reason_for(code, verdict.short)
+        what = "limit on" if code is VerdictCode.LIMIT else "short of"
+        text = f"{what} {verdict.short}" if verdict.short else ""
         span = verdict.earliest, verdict.latest
         return Why(reason, text, verdict.planned_start, *span, priority)
 

@@ -162,7 +162,7 @@ def test_priorities(scenario):
 def test_every_verdict_has_a_reason_and_every_reason_a_sentence(s):
     assert list(REASONS) == list(VerdictCode)
     job = s.job(s.submit(components={"min_nodes": 2}))
-    for reason in REASONS.values():
+    for reason in [*REASONS.values(), Reason.ASSOCIATION_RESOURCE_LIMIT]:
         assert sentence(job, reason)
     text = sentence(job, Reason.RESOURCES, Survey(3, 2, 1, "cpu", 4))
     assert "3 nodes could host it, 2 of them take jobs, 1 has enough free now; it wants 2" in text
