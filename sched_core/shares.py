@@ -37,6 +37,9 @@ class AssociationKind(IntEnum):
     """A user within an account: these are ranked and given factors."""
 
 
+_ABSENT = int(AssociationKind.ABSENT)
+
+
 class ShareTable:
     """Associations as columns, one row per name for ever; row 0 is the root account.
 
@@ -71,7 +74,7 @@ class ShareTable:
     def row(self, name: str) -> int:
         """Row of an association that exists; -1 if there is none of this name."""
         row = self.names.find(name)
-        return row if row >= 0 and self.kind[row] != AssociationKind.ABSENT else -1
+        return row if row >= 0 and self.kind[row] != _ABSENT else -1
 
     def add(self, name: str, parent: str = ROOT, *, shares: int = 1, user: bool = False) -> int:
         """Add an association below an account; gives its row."""

@@ -36,6 +36,11 @@ class Term(NamedTuple):
     value: int
 
 
+class _Association(NamedTuple):
+    name: str
+    row: int
+
+
 class Priorities:
     """Owned by the planner's tables; `explained` may be asked by others."""
 
@@ -45,6 +50,7 @@ class Priorities:
         self.shares = ShareTable(policy.priority.half_life, now)
         self._now = now
         self._columns: Ints = np.full((4, 16), -1, np.int64)
+        self._known: dict[tuple[str, str], _Association] = {}
         self._fresh: list[int] = []
         self._running: dict[int, tuple[str, int]] = {}
         """Job id -> association and rate."""
@@ -58,7 +64,8 @@ class Priorities:
 
     def use(self, row: UsageRow) -> None:
         """Somebody counts as having used so much."""
-        self.shares.restore(self._association(row.account, row.user), row.amount, row.as_of)
+        name = self._association(row.account, row.user).name
+        self.shares.restore(name, row.amount, row.as_of)
 
     def put(self, at: int, row: PendingRow) -> None:
         """A record came or changed; `at`: its row in the JobTable."""
@@ -66,9 +73,11 @@ class Priorities:
             columns = np.full((4, 2 * at), -1, np.int64)
             columns[:, : self._columns.shape[1]] = self._columns
             self._columns = columns
-        name = self._association(row.spec.account, row.user)
-        spec = row.spec
-        self._columns[:, at] = self.shares.row(name), row.begin // NS, spec.nice, spec.priority
+        columns, spec = self._columns, row.spec
+        columns[ASSOCIATION, at] = self._association(spec.account, row.user).row
+        columns[ELIGIBLE, at] = row.begin // NS
+        columns[NICE, at] = spec.nice
+        columns[PINNED, at] = spec.priority
         self._fresh.append(at)
 
     def differs(self, at: int, row: PendingRow) -> bool:
@@ -80,7 +89,7 @@ class Priorities:
         rate = sum(cpus for _, cpus, _, _ in row.holds)
         known = self._running.get(row.job_id)
         if known is None:
-            name = self._association(row.account, row.user)
+            name = self._association(row.account, row.user).name
             self.shares.begin(name, rate, row.start)
         else:
             name = known[0]
@@ -171,14 +180,16 @@ class Priorities:
         out[p.PINNED] = self._columns[PINNED, live]
         return out
 
-    def _association(self, account: str, user: str) -> str:
-        name = f"{account}\0{user}"
-        if self.shares.row(name) < 0:
+    def _association(self, account: str, user: str) -> _Association:
+        known = self._known.get((account, user))
+        if known is None:
             above = f"{account}\0"
             if self.shares.row(above) < 0:
                 self.shares.add(above)
-            self.shares.add(name, above, user=True)
-        return name
+            name = f"{above}{user}"
+            known = _Association(name, self.shares.add(name, above, user=True))
+            self._known[account, user] = known
+        return known
 
 
 def _outgrown(terms: Terms, shares: ShareTable, tables: Tables) -> bool:
