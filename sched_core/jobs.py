@@ -27,9 +27,9 @@ class JobTable:
     that keeps it from starting, decided by the controller; 0: open), `count[j]` (tasks that may
     start now), `limit[j]` (row of `limits`; -1: none), `plain[j]` (1: open, of one task, and may
     begin and end at any time), `deadline[j]` (s, by when it has to have ended; NO_DEADLINE: none),
-    `time_min[j]` (s, the least limit it may be started with; 0: `duration`), `eligible[j]` (s, since
-    when it might have started but for resources and its `begin`; -1: not told, and bounds on
-    switches hold for ever). All operations are O(1) per record.
+    `time_min[j]` (s, the least limit it may be started with; 0 or above `duration`: that),
+    `eligible[j]` (s, since when it might have started but for resources and its `begin`; -1: not
+    told, and bounds on switches hold for ever). All operations are O(1) per record.
     """
 
     _COLUMNS = (
@@ -172,7 +172,7 @@ class JobTable:
         deadline: int | None = None,
         time_min: int | None = None,
     ) -> None:
-        """Change what is given of a record; the rest stays. No `time_min` is above `duration`."""
+        """Change what is given of a record; the rest stays."""
         row = self._row_of[job_id]
         if priority is not None and priority != self.priority[row]:
             self.priority[row] = priority
@@ -192,7 +192,6 @@ class JobTable:
         if time_min is not None:
             assert time_min >= 0
             self.time_min[row] = time_min
-        self.time_min[row] = min(self.time_min[row], self.duration[row])
         opened = self.gate[row] == 0 and self.begin[row] <= 0 and self.count[row] == 1
         any_time = self.deadline[row] == NO_DEADLINE and self.time_min[row] == 0
         self.plain[row] = opened and any_time

@@ -30,7 +30,7 @@ class Job:
     @property
     def least(self) -> int:
         """Shortest time limit it may be started with."""
-        return self.time_min or self.duration
+        return min(self.time_min or self.duration, self.duration)
 
     def lengths(self, now: int) -> range:
         """Time limits it may be started with now, the longest first."""

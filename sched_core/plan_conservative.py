@@ -141,8 +141,9 @@ def _records(
         records[views_conservative.R_END, at] = last.ptr[some + 1]
     may = (jobs[views.J_GATE, order] == 0) & (jobs[views.J_BEGIN, order] <= terms.now)
     may &= jobs[views.J_COUNT, order] > 0
-    least = np.where(jobs[views.J_TIME_MIN] > 0, jobs[views.J_TIME_MIN], jobs[views.J_DURATION])
-    may &= (terms.now + least <= jobs[views.J_DEADLINE])[order]
+    duration, least = jobs[views.J_DURATION, order], jobs[views.J_TIME_MIN, order]
+    least = np.where(least > 0, np.minimum(least, duration), duration)
+    may &= terms.now + least <= jobs[views.J_DEADLINE, order]
     promised = records[views_conservative.R_PROMISED]
     planned = may & ((np.cumsum(may) <= terms.depth) | ((promised >= 0) & (promised < FAR)))
     rows = order[planned]

@@ -24,8 +24,8 @@ from sched_core.views import (
 @inlined
 def least_limit(queue: Queue, row: int) -> int:
     """The shortest time limit a record may be started with (s). O(1)."""
-    least = queue.jobs[J_TIME_MIN, row]
-    return int(least if least > 0 else queue.jobs[J_DURATION, row])
+    least, most = queue.jobs[J_TIME_MIN, row], queue.jobs[J_DURATION, row]
+    return int(least if 0 < least < most else most)
 
 
 @inlined

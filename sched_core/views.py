@@ -273,7 +273,7 @@ J_PLAIN = 9
 J_DEADLINE = 10
 """Instant (s) by which it has to have ended; FAR: none."""
 J_TIME_MIN = 11
-"""Least limit (s) that it may be started with; 0: its duration."""
+"""Least limit (s) that it may be started with; 0 or more than its duration: that."""
 CHAIN_FIRST = 0
 """From a row up, itself included, the first that bounds anything."""
 CHAIN_ABOVE = 1

@@ -186,7 +186,7 @@ class Cluster:
         if self.timed and rng.random() < 0.5:
             job.deadline = self.now + rng.randint(4, 60)
         if self.timed and rng.random() < 0.6:
-            job.time_min = rng.randint(1, job.duration)
+            job.time_min = rng.randint(1, job.duration + 1)
         self.next_id += 1
         self.jobs[job.job_id] = job
         shape = self.tables.shapes.intern(job.request)

@@ -117,15 +117,48 @@ def test_a_promise_that_a_new_deadline_forbids_is_dropped() -> None:
     assert made.moved.tolist() == [-1]
 
 
+@pytest.mark.parametrize("kind", list(PolicyKind))
+def test_a_least_limit_above_the_limit_itself_says_nothing(kind: PolicyKind) -> None:
+    tables = cluster(1)
+    submit(tables, 1, 50, time_min=70, deadline=NOW + 60)
+    assert starts(make(tables, kind)) == {1: 50}
+    tables.jobs.update(1, duration=90)
+    assert codes(make(tables, kind)) == {1: VerdictCode.DEADLINE}
+
+
 def test_a_record_with_either_is_not_plain_and_equal_content_says_so() -> None:
     one, other = cluster(), cluster()
     submit(one, 1, 50)
-    submit(other, 1, 50, time_min=70)
+    submit(other, 1, 50, time_min=20)
     assert one.jobs.plain[0] == 1
     assert other.jobs.plain[0] == 0
-    assert other.jobs.time_min[0] == 50  # no least limit is above the limit itself
     assert not one.equals(other)
     other.jobs.update(1, time_min=0)
     assert one.equals(other)
     other.jobs.update(1, deadline=500)
     assert not one.equals(other)
+
+
+def test_what_others_of_its_shape_failed_for_does_not_keep_a_shorter_one_back() -> None:
+    tables = cluster()
+    tables.running.add(1, NOW + 30, [0], [[4000]])
+    submit(tables, 2, 20, nodes=2)
+    submit(tables, 3, 50)
+    submit(tables, 4, 50)
+    submit(tables, 5, 50, time_min=31)
+    submit(tables, 6, 50, time_min=30)
+    assert starts(make(tables, PolicyKind.EASY)) == {6: 30}
+
+
+def test_who_is_promised_nothing_for_its_deadline_leaves_its_partition_to_others() -> None:
+    tables = cluster(1)
+    tables.nodes.set("m0", cpu=4000, memory=100, partitions=("q",))
+    tables.running.add(1, NOW + 30, [0], [[4000]])
+    tables.running.add(2, NOW + 60, [1], [[4000]])
+    for job, late in ((3, {}), (4, {"deadline": NOW + 70}), (5, {})):
+        parts = ("p",) if job == 3 else ("p", "q")
+        shape = tables.shapes.intern(Request(parts, cpu_per_node=4000))
+        tables.jobs.add(job, shape, duration=20, submit=job, **late)
+    made = make(tables, PolicyKind.EASY)
+    assert made.head_job.tolist() == [3, 5]
+    assert made.head_start.tolist() == [NOW + 30, NOW + 60]

@@ -198,3 +198,16 @@ def test_what_was_found_while_licences_lacked_is_not_kept_when_some_are_given_ba
     assert made.head_job.tolist() == [3, 1, 4]
     assert made.head_start.tolist() == [NOW + 30, NOW + 10, NOW + 20]
     assert made.head_node.tolist()[-1] == 1
+
+
+def test_what_is_left_beside_a_promise_that_waits_for_licences_is_counted_once() -> None:
+    """The CPU is released before the licence is; then 3 CPUs are promised and one is left."""
+    tables = cluster(nodes=1, matlab=1)
+    tables.running.add(90, NOW + 20, [0], [[1000]])
+    tables.running.add(91, NOW + 30, [0], [[1000]], (("matlab", 1),))
+    submit(tables, 1, cpu_per_task=3000, licences=(("matlab", 1),))
+    submit(tables, 2, duration=900)
+    submit(tables, 3, duration=900)
+    made = make(tables, PolicyKind.EASY)
+    assert made.head_start.tolist() == [NOW + 30]
+    assert made.start_job.tolist() == [2]

@@ -156,7 +156,7 @@ class Situation:
             else oracle.NEVER,
         )
         if self.timed and rng.random() < 0.6:
-            job.time_min = rng.randint(1, job.duration)
+            job.time_min = rng.randint(1, job.duration + 1)
         self.jobs.append(job)
         shape = self.tables.shapes.intern(request)
         self.tables.jobs.add(
