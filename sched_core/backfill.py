@@ -98,6 +98,7 @@ def start_tasks(
                 records[V_CODE, i] = LIMIT
                 records[V_SHORT, i] = over - 1
                 return True
+        known = shapes[FAIL_FROM, shape]
         length, started = longest_limit(queue, row, now), False
         while length > 0 and not started:
             end, lack = now + length, FAR
@@ -111,6 +112,7 @@ def start_tasks(
                 length = shorter_limit(req, queue, shape, row)
         if not started:
             return False
+        shapes[FAIL_FROM, shape] = known  # what longer limits failed for was before this start
         records[V_PLACED, i] += 1
         if limit >= 0:
             charge(queue, shape, limit)
