@@ -8,7 +8,8 @@ preemptors, who then need fewer or none of their own. Nodes promised to records 
 are left alone; a promise to a record behind may be delayed, as by any start of one ahead.
 
 Not asked for: records that limits keep back, that would have a bounded number of switches, or that
-want devices of boards with rules; whether they would start cannot be told by counts.
+want devices of boards with rules; whether they would start cannot be told by counts. Nor is a job
+a victim that holds a sick device: nobody would get that after it.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ def plan_with_preemption(
     asking = _asking(made, shapes, jobs, rules, more.get("slots"))
     free = nodes.free.copy()
     try:
-        found = _Round(nodes, shapes, jobs, running, made, rules, now, memory).ask(asking)
+        turn = _Round(nodes, shapes, jobs, running, made, rules, now, memory)
+        turn.spare(more["slots"].holders_of_sick() if more.get("slots") is not None else [])
+        found = turn.ask(asking)
     finally:
         nodes.free[:] = free
     return made, _columns(found, made.amount.shape[1])
@@ -158,6 +161,12 @@ class _Round:
         self.budget = _Budget(shapes, jobs, made)
         self.heads_seen = 0
         self.place_of = dict(zip(made.job.tolist(), range(len(made.job)), strict=True))
+
+    def spare(self, jobs: list[int]) -> None:
+        """Leave these alone: what they hold would not all be free after them."""
+        for job_id in jobs:
+            if self.running.terms.has(job_id):
+                self.spared[self.running.terms.place(job_id)] = True
 
     def ask(self, asking: list[tuple[int, int]]) -> list[tuple[int, int, Preemption]]:
         """Job, promised start and preemption of those that got one."""

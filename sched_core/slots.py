@@ -153,6 +153,13 @@ class SlotTable:
             if self.slots[HEALTH, nodes, slots].any():
                 self._withhold(np.unique(nodes).tolist())
 
+    def holders_of_sick(self) -> list[int]:
+        """Jobs that hold a device which nobody would get after them. O(jobs) if there are any."""
+        sick = (self.slots[HEALTH] != Health.HEALTHY) & (self.slots[FREE] < WHOLE)
+        if not sick.any():
+            return []
+        return [job for job, (nodes, slots, _) in self._held.items() if sick[nodes, slots].any()]
+
     def content(self) -> dict[str, object]:
         """Logical content by node name and by job, free of row and layout numbers."""
         out: dict[str, object] = {}

@@ -74,6 +74,10 @@ class RunningTerms:
         self.columns[:, row] = (job_id, tier, protected_until, since, weight, int(mode), grace)
         self.row[allocations] = row
 
+    def has(self, job_id: int) -> bool:
+        """Whether a job has terms."""
+        return job_id in self._row_of
+
     def place(self, job_id: int) -> int:
         """Row of a job's terms; KeyError if it has none."""
         return self._row_of[job_id]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sched_core.layouts import LAYOUTS
 from sched_core.plan import Plan, Policy, PolicyKind, plan
 from sched_core.plan_preempt import Preemptions, PreemptRules, plan_with_preemption
-from sched_core.slots import Device, SlotTable
+from sched_core.slots import Device, Health, SlotTable
 from sched_core.tables import JobTable, Request, RunningTable, ShapeTable, Tables
 from sched_core.terms import PreemptMode
 
@@ -253,3 +253,12 @@ def test_devices_with_rules_are_not_preempted_for(layout: str, expected: list[in
     request = cpus(1, gres_per_node=(("npu", "", 2),))
     t.jobs.add(10, t.shapes.intern(request), duration=5, submit=1)
     assert ask(t, [10], slots=slots).job.tolist() == expected
+
+
+def test_who_holds_a_sick_device_is_no_victim() -> None:
+    t, slots = full_node()
+    request = cpus(1, gres_per_node=(("npu", "", 4),))
+    t.jobs.add(10, t.shapes.intern(request), duration=5, submit=1)
+    assert ask(t, [10], slots=slots).victim.tolist() == [1]
+    slots.set_health("n", 2, Health.DEGRADED)
+    assert ask(t, [10], slots=slots).victim.tolist() == []
