@@ -9,7 +9,7 @@ from __future__ import annotations
 from sched_core.fit import choose, hosts, in_partition
 from sched_core.holes import candidates, is_single, sink
 from sched_core.jit import entry, inlined, kernel
-from sched_core.licence_holes import hole
+from sched_core.licence_holes import any_hole
 from sched_core.licencecheck import licensed, take_licences
 from sched_core.profile import locate, narrow
 from sched_core.promises import have_room, occupy
@@ -200,6 +200,29 @@ def block_nodes(cluster: Cluster, scratch: Scratch, part: int) -> None:
             nodes[BLOCKED, nodes[ORDER, k]] = 1
 
 
+@inlined
+def hole(
+    cluster: Cluster,
+    req: Requests,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    held: Reservations,
+    i: int,
+    option: int,
+    bound: int,
+) -> int:
+    """Earliest start of record `i` in one of its partitions, up to a bound; FAR: there is none."""
+    row = queue.order[i]
+    shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
+    part, slot = req.parts[shape, option], held.records[R_SLOT, i] + option
+    limit = min(bound, held.records[R_LATEST, i])
+    return any_hole(
+        cluster, req, queue, scratch, profile, windows, slot, shape, part, duration, limit
+    )
+
+
 @kernel
 def lead(
     cluster: Cluster,
@@ -216,39 +239,24 @@ def lead(
     EASY: it is promised its earliest start over them, and is the first of that one then. FIFO: it
     blocks all of them, where it could run. A record without any start there blocks nobody.
     """
-    parts = req.parts
     records = held.records
     state = profile.state
-    options = scratch.options
-    row = queue.order[i]
-    shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
-    slot = records[R_SLOT, i]
-    code = queue.records[V_CODE, i]
+    promise = scratch.options[PROMISE]
+    parts = req.parts[queue.jobs[J_SHAPE, queue.order[i]]]
+    code, row = queue.records[V_CODE, i], queue.order[i]
     if code not in (RESOURCES, PRIORITY, LICENSES):
         return
-    limit = min(state[HORIZON], records[R_LATEST, i], latest_start(queue, row))
+    limit = min(state[HORIZON], latest_start(queue, row))
     best, last, behind = FAR, -1, False
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
-        if part < 0 or options[PROMISE, part] < FAR:
+    for option in range(parts.shape[0]):
+        part = parts[option]
+        if part < 0 or promise[part] < FAR:
             behind |= part >= 0
             continue
-        when = hole(
-            cluster,
-            req,
-            queue,
-            scratch,
-            profile,
-            windows,
-            slot + option,
-            shape,
-            part,
-            duration,
-            limit,
-        )
+        when = hole(cluster, req, queue, scratch, profile, windows, held, i, option, limit)
         last = option
         if when < FAR and state[LEADS] == FIRST_BLOCKS:
-            options[PROMISE, part] = when
+            promise[part] = when
             block_nodes(cluster, scratch, part)
         if when < best:
             best = when
@@ -257,28 +265,16 @@ def lead(
         queue.records[V_CODE, i] = PRIORITY if best == FAR and behind else RESOURCES
     if best == FAR:
         return
-    part = parts[shape, state[OPTION]]
+    option = state[OPTION]
     if state[LEADS] != FIRST_BLOCKS:
-        if last != state[OPTION]:
-            hole(
-                cluster,
-                req,
-                queue,
-                scratch,
-                profile,
-                windows,
-                slot + state[OPTION],
-                shape,
-                part,
-                duration,
-                best,
-            )
+        if last != option:
+            hole(cluster, req, queue, scratch, profile, windows, held, i, option, best)
         if not promise_first(cluster, req, queue, scratch, profile, windows, held, i, best):
             queue.records[V_CODE, i] = NOT_REACHED
             return
-    options[PROMISE, part] = best
+    promise[parts[option]] = best
     records[R_START, i] = best
-    records[R_PART, i] = part
+    records[R_PART, i] = parts[option]
     queue.planned[i] = best
 
 
@@ -297,7 +293,6 @@ def find_starts(
 
     Once for all records of a slot, within `budget` visits of a node. O(records + slots x sweep).
     """
-    parts = req.parts
     slots = windows.slots
     records = queue.records
     state = profile.state
@@ -312,27 +307,13 @@ def find_starts(
         if slots[FOUND, slot] < 0:
             if state[VISITS] >= stop:
                 continue
-            row = queue.order[i]
-            shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
+            parts = req.parts[queue.jobs[J_SHAPE, queue.order[i]]]
             best = FAR
-            for option in range(parts.shape[1]):
-                part = parts[shape, option]
-                if part < 0:
+            for option in range(parts.shape[0]):
+                if parts[option] < 0:
                     break
-                limit = min(best - 1, state[HORIZON], held.records[R_LATEST, i])
-                when = hole(
-                    cluster,
-                    req,
-                    queue,
-                    scratch,
-                    profile,
-                    windows,
-                    slot + option,
-                    shape,
-                    part,
-                    duration,
-                    limit,
-                )
+                bound = min(best - 1, state[HORIZON])
+                when = hole(cluster, req, queue, scratch, profile, windows, held, i, option, bound)
                 best = min(best, when)
                 state[VISITS] += slots[COUNT, slot + option]
             slots[FOUND, slot] = best

@@ -67,7 +67,7 @@ def licensed_hole(
 
 
 @kernel
-def hole(
+def any_hole(
     cluster: Cluster,
     req: Requests,
     queue: Queue,

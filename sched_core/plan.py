@@ -140,9 +140,9 @@ class Plan:
     now: int
     """Instant of the pass."""
     head_tasks: Ints
-    """Tasks on each of `head_node` (conservative; else empty)."""
+    """Tasks on each of `head_node` (conservative, or beside reservations; else empty)."""
     head_amount: Ints
-    """[rows, dimensions] promised there (conservative; else empty)."""
+    """[rows, dimensions] promised there (conservative, or beside reservations; else empty)."""
     moved: Ints
     """[m] seconds by which it is planned later than the last pass promised; -1: not any more."""
     moved_cause: Ints
@@ -235,10 +235,11 @@ def plan(
     """One scheduling pass over the tables at `now` (s).
 
     `promises` are those of the last pass, which CONSERVATIVE keeps (others do not look). `memory`
-    makes the next pass over the same tables cheaper, and no plan another. With `slots` every start
-    gets its devices, and none starts that no legal set of devices is free for (`plan_devices`).
-    With `topology` gangs lie on as few switches as they ask for (`plan_topology`).
-    Nothing may change the tables meanwhile. The first call of a process compiles or loads the
+    makes the next pass over the same tables cheaper, and no plan another (no use is made of it while
+    there are reservations to heed). With `slots` every start gets its devices, and none starts that
+    no legal set of devices is free for (`plan_devices`). With `topology` gangs lie on as few switches
+    as they ask for (`plan_topology`). Nothing may change the tables meanwhile. The first call of a
+    process compiles or loads the
     kernels unless `sched_core.warmup.warmup()` has done so.
     """
     memory = memory if memory is not None else Memory()

@@ -23,7 +23,7 @@ from sched_core.plan_conservative import Promises
 from sched_core.reservations import Acl, Principal, Reservation
 from sched_core.tables import Request, Tables
 
-EXAMPLES = int(os.environ.get("SCHED_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("SCHED_EXAMPLES", "30"))
 SEEDS = st.integers(0, 2**32)
 NOW = 1000
 ANN, BOB = Principal("ann", "physics"), Principal("bob", "arts")
