@@ -16,11 +16,12 @@ fails once for a shape fails for all later jobs of it that run as long.
 
 from __future__ import annotations
 
+from sched_core.fit import first_fit
 from sched_core.jit import entry, inlined
 from sched_core.licencecheck import first_lack, licensed, take_licences
 from sched_core.limitcheck import charge, over_limit
 from sched_core.passover import pass_over
-from sched_core.placing import try_start
+from sched_core.placing import commit_simple, start_gang
 from sched_core.timegates import longest_limit, shorter_limit
 from sched_core.verdict import LIMIT, NOT_REACHED, STARTED
 from sched_core.views import (
@@ -31,15 +32,19 @@ from sched_core.views import (
     FAIL_FROM,
     FAR,
     FITTING_NODES,
+    HOLD_START,
     J_COUNT,
     J_LIMIT,
     J_PLAIN,
     J_SHAPE,
     LOW,
     NODES,
+    PLAIN,
     ROWS,
     SETTLED,
+    SIMPLE,
     STARTS,
+    STATE,
     V_AHEAD,
     V_CODE,
     V_PLACED,
@@ -78,7 +83,8 @@ def start_tasks(
     """Start what fits of record `i`; whether nothing is left to be decided about it.
 
     If not, it cannot start all its tasks. A limit is looked at again before each task. A start is
-    given the longest time limit that the record may have and for which it fits.
+    given the longest time limit that the record may have and for which it fits. The usual job, of
+    one task and for no node in particular, is started without a call.
     """
     shapes = req.shapes
     records = queue.records
@@ -86,6 +92,7 @@ def start_tasks(
     row = queue.order[i]
     shape = queue.jobs[J_SHAPE, row]
     limit = queue.jobs[J_LIMIT, row]
+    usual = shapes[SIMPLE, shape] != 0 and shapes[PLAIN, shape] != 0
     while records[V_PLACED, i] < queue.jobs[J_COUNT, row]:
         room = timeline.rows.shape[1] - counters[ROWS] >= counters[NODES]
         if not room or counters[STARTS] >= queue.starts.shape[1] - 1:
@@ -101,13 +108,20 @@ def start_tasks(
         known = shapes[FAIL_FROM, shape]
         length, started = longest_limit(queue, row, now), False
         while length > 0 and not started:
-            end, lack = now + length, FAR
+            end, lack, node = now + length, FAR, -1
             fails = shapes[FAIL_FROM, shape] <= length
             if not fails and licensed(queue, shape):
                 lack = first_lack(queue, shape, now, end)
-            started = not fails and try_start(
-                cluster, req, timeline, queue, scratch, shape, row, now, end, fifo, lack
-            )
+            blocked = fifo and scratch.options[STATE, req.parts[shape, 0]] > 0
+            if usual and lack == FAR and not fails and not blocked:
+                node = first_fit(cluster, req, scratch, shape, end)
+            if node >= 0 and end <= cluster.nodes[HOLD_START, node]:
+                commit_simple(cluster, req, timeline, queue, scratch, shape, row, node, end)
+                started = True
+            elif not fails:
+                started = start_gang(
+                    cluster, req, timeline, queue, scratch, shape, row, now, end, fifo, lack
+                )
             if not started:
                 length = shorter_limit(req, queue, shape, row)
         if not started:

@@ -54,7 +54,7 @@ AHEAD_OF_USE = 32
 """Releases whose memory is fetched at once."""
 
 
-@inlined
+@kernel
 def countable(req: Requests, shape: int) -> bool:
     """Whether the number of nodes that host a task tells when a gang of a shape fits. O(1).
 
@@ -159,11 +159,45 @@ def open_shapes(req: Requests, scratch: Scratch, now: int) -> int:
     return count
 
 
+@kernel
+def fetch(amounts: Cube, timeline: Timeline, first: int) -> int:
+    """Read a word of all that the next few releases touch; the sum is of no meaning. O(1).
+
+    Where they lie in memory is known, and reads that wait for nothing wait together: done one by
+    one, each release would wait for three of them.
+    """
+    total = 0
+    for i in range(first, min(first + AHEAD_OF_USE, timeline.releases.shape[1])):
+        node = timeline.releases[RUN_NODE, i]
+        total += timeline.run_amount[timeline.release_order[i], 0]
+        total += amounts[FREE, node, 0] + amounts[AVAIL, node, 0]
+    return total
+
+
 @inlined
+def set_apart(req: Requests, scratch: Scratch, give_up: bool) -> int:
+    """List in `missing` the shapes that are estimated alone; gives how many. O(shapes).
+
+    With `give_up`, those that are still open stay without an estimate.
+    """
+    count = 0
+    for i in range(scratch.counters[WAITERS]):
+        shape = req.waiting[i]
+        if give_up and (scratch.open[shape >> SUIT_SHIFT] >> (shape & SUIT_MASK)) & 1:
+            req.shapes[EARLIEST, shape] = -1
+        if not countable(req, shape):
+            req.missing[count] = shape
+            count += 1
+    return count
+
+
+@entry
 def sweep_together(
     cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, now: int, budget: int
-) -> None:
+) -> int:
     """Fill EARLIEST of all countable waiting shapes; -1 where `budget` visits did not suffice.
+
+    Gives how many others there are; `missing` then begins with them.
 
     O(releases x (R + suited shapes that still wait x R)). Invariant: AVAIL of a node that this
     sweep has stamped is what is free there after all releases so far.
@@ -173,13 +207,15 @@ def sweep_together(
     rows = timeline.rows
     counters = scratch.counters
     waiting = open_shapes(req, scratch, now)
+    counters[STEPS] = 0
     counters[SWEEP] += 1
     i, k = 0, 0
     while waiting > 0 and counters[STEPS] < budget:
         when = next_release(timeline, i, k, counters[ROWS], now)
         counters[STEPS] += 1
         if when == FAR:
-            return
+            waiting = 0  # the others never can
+            break
         running = i < timeline.releases.shape[1] and (
             max(timeline.releases[RUN_END, i], now + 1) == when
         )
@@ -203,50 +239,7 @@ def sweep_together(
             more = timeline.run_amount[row, r] if running else timeline.row_amount[row, r]
             amounts[AVAIL, node, r] = amounts[layer, node, r] + more
         waiting -= offer(cluster, req, scratch, kind, node, when)
-    if waiting > 0:
-        give_up(req, scratch)
-
-
-@kernel
-def fetch(amounts: Cube, timeline: Timeline, first: int) -> int:
-    """Read a word of all that the next few releases touch; the sum is of no meaning. O(1).
-
-    Where they lie in memory is known, and reads that wait for nothing wait together: done one by
-    one, each release would wait for three of them.
-    """
-    total = 0
-    for i in range(first, min(first + AHEAD_OF_USE, timeline.releases.shape[1])):
-        node = timeline.releases[RUN_NODE, i]
-        total += timeline.run_amount[timeline.release_order[i], 0]
-        total += amounts[FREE, node, 0] + amounts[AVAIL, node, 0]
-    return total
-
-
-@inlined
-def give_up(req: Requests, scratch: Scratch) -> None:
-    """Shapes that are still open stay without an estimate. O(shapes)."""
-    for i in range(scratch.counters[WAITERS]):
-        shape = req.waiting[i]
-        if (scratch.open[shape >> SUIT_SHIFT] >> (shape & SUIT_MASK)) & 1:
-            req.shapes[EARLIEST, shape] = -1
-
-
-@entry
-def estimate_together(
-    cluster: Cluster, req: Requests, timeline: Timeline, scratch: Scratch, now: int, budget: int
-) -> int:
-    """Fill EARLIEST of the waiting shapes that are estimated together (`sweep_together`).
-
-    Gives how many are not; `missing` begins with them.
-    """
-    scratch.counters[STEPS] = 0
-    sweep_together(cluster, req, timeline, scratch, now, budget)
-    count = 0
-    for i in range(scratch.counters[WAITERS]):
-        if not countable(req, req.waiting[i]):
-            req.missing[count] = req.waiting[i]
-            count += 1
-    return count
+    return set_apart(req, scratch, waiting > 0)
 
 
 def estimate(
@@ -266,7 +259,7 @@ def estimate(
     if budget <= 0 or counters[WAITERS] == 0:
         return
     sort_starts(timeline, counters)
-    alone = estimate_together(cluster, req, timeline, scratch, now, budget)
+    alone = sweep_together(cluster, req, timeline, scratch, now, budget)
     for shape in req.missing[:alone].tolist():
         if counters[STEPS] >= budget:
             break

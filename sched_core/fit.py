@@ -268,7 +268,7 @@ def gather_required(
     return found
 
 
-@kernel
+@inlined
 def gather(
     cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int, end: int, heed: bool
 ) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sched_core.fit import choose, fill_amount, fill_room, first_fit, gather
+from sched_core.fit import choose, fill_amount, fill_room, gather
 from sched_core.jit import inlined, kernel
 from sched_core.preference import arrange
 from sched_core.views import (
@@ -19,13 +19,11 @@ from sched_core.views import (
     PER_NODE,
     PICK_NODE,
     PICK_TASKS,
-    PLAIN,
     ROOM,
     ROW_NODE,
     ROW_RELEASE,
     ROW_TASKS,
     ROWS,
-    SIMPLE,
     SPARE,
     START_END,
     START_PART,
@@ -183,28 +181,3 @@ def start_gang(
                 return False
     req.shapes[FAIL_FROM, shape] = 0
     return False
-
-
-@inlined
-def try_start(
-    cluster: Cluster,
-    req: Requests,
-    timeline: Timeline,
-    queue: Queue,
-    scratch: Scratch,
-    shape: int,
-    row: int,
-    now: int,
-    end: int,
-    fifo: bool,
-    lack: int,
-) -> bool:
-    """As `start_gang`; the usual job, of one task and for no node in particular, without a call."""
-    shapes = req.shapes
-    if lack == FAR and shapes[SIMPLE, shape] and shapes[PLAIN, shape] and end > now:
-        fifo_blocked = fifo and scratch.options[STATE, req.parts[shape, 0]] > 0
-        node = -1 if fifo_blocked else first_fit(cluster, req, scratch, shape, end)
-        if node >= 0 and end <= cluster.nodes[HOLD_START, node]:
-            commit_simple(cluster, req, timeline, queue, scratch, shape, row, node, end)
-            return True
-    return start_gang(cluster, req, timeline, queue, scratch, shape, row, now, end, fifo, lack)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sched_core.columns import Matrix, Narrow, Vector
 from sched_core.estimate import estimate
-from sched_core.jit import entry, inlined, kernel
+from sched_core.jit import entry, inlined
 from sched_core.licence_heads import postpone
 from sched_core.survey import every_shape, recount
 from sched_core.verdict import (
@@ -66,9 +66,11 @@ def count_left(req: Requests) -> None:
                 shapes[SHORT, shape] = r - 1
 
 
-@inlined
+@entry
 def summarise(req: Requests, scratch: Scratch) -> None:
-    """Fill the verdict of those records of each shape that wait for their turn. O(shapes).
+    """Fill what is said of every record of a shape. O(shapes x (partitions + R)).
+
+    Also the verdict of those that wait for their turn.
 
     One that fits and is behind a head goes no earlier than the head: the later of its own earliest
     start and the first promise made in its partitions. One that does not fit may be backfilled
@@ -77,6 +79,7 @@ def summarise(req: Requests, scratch: Scratch) -> None:
     shapes = req.shapes
     parts = req.parts
     options = scratch.options
+    count_left(req)
     for shape in range(req.needs.shape[1]):
         if shapes[EARLIEST, shape] >= LATEST:
             shapes[EARLIEST, shape] = -1
@@ -92,7 +95,7 @@ def summarise(req: Requests, scratch: Scratch) -> None:
         shapes[TURN_PLANNED, shape] = -1 if when >= LATEST else when
 
 
-@kernel
+@entry
 def write_numbers(
     order: Vector,
     jobs: Matrix,
@@ -100,7 +103,7 @@ def write_numbers(
     planned: Vector,
     shapes: Matrix,
     now: int,
-    kept: bool,
+    kept: int,
 ) -> None:
     """Complete every record's verdict from what is known of its shape. O(records).
 
@@ -117,7 +120,7 @@ def write_numbers(
         short, when = -1, -1
         if code == PRIORITY:
             short, when = shapes[TURN_SHORT, shape], shapes[TURN_PLANNED, shape]
-            if kept and planned[i] >= 0:
+            if kept != 0 and planned[i] >= 0:
                 when = planned[i]
         elif code == STARTED:
             when = now
@@ -125,7 +128,7 @@ def write_numbers(
             short, when = shapes[SHORT, shape], planned[i]
             if when < 0:
                 when = shapes[EARLIEST, shape]
-        elif code == BEGIN_TIME or (kept and code == NOT_REACHED):
+        elif code == BEGIN_TIME or (kept != 0 and code == NOT_REACHED):
             when = planned[i]
         elif code == LIMIT:
             short = records[V_SHORT, i]
@@ -139,14 +142,6 @@ def write_numbers(
             short = shapes[SHORT, shape]
         records[V_SHORT, i] = short
         planned[i] = -1 if when >= LATEST else when
-
-
-@entry
-def write_verdicts(req: Requests, queue: Queue, scratch: Scratch, now: int, kept: int) -> None:
-    """Complete every record's verdict. O(records + shapes x (partitions + R))."""
-    count_left(req)
-    summarise(req, scratch)
-    write_numbers(queue.order, queue.jobs, queue.records, queue.planned, req.shapes, now, kept != 0)
 
 
 def finish(
@@ -169,4 +164,6 @@ def finish(
     estimate(cluster, req, timeline, queue, scratch, now, budget)
     if queue.licence_blocks.shape[1] > 0:
         postpone(req, queue, scratch, now)
-    write_verdicts(req, queue, scratch, now, int(kept))
+    summarise(req, scratch)
+    records = (queue.order, queue.jobs, queue.records, queue.planned)
+    write_numbers(*records, req.shapes, now, int(kept))

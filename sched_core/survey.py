@@ -11,7 +11,7 @@ import numpy as np
 
 from sched_core.columns import Cube, Vector
 from sched_core.fit import EXCLUDED, REQUIRED, has_features, hosts, in_partition, set_marks, suits
-from sched_core.jit import entry, inlined
+from sched_core.jit import entry, inlined, kernel
 from sched_core.timeline import count_nodes, enough
 from sched_core.verdict import NEVER, NODE_NOT_AVAIL
 from sched_core.views import (
@@ -55,7 +55,7 @@ def in_any(cluster: Cluster, req: Requests, shape: int, node: int) -> bool:
     return False
 
 
-@inlined
+@kernel
 def count_configured(cluster: Cluster, req: Requests, shape: int) -> None:
     """Fill MATCHING, USABLE, `suits`, `suited`, and count in SHORT_ON what empty nodes lack.
 
@@ -88,7 +88,7 @@ def count_configured(cluster: Cluster, req: Requests, shape: int) -> None:
                 dims[SHORT_ON, r] += count * short
 
 
-@inlined
+@kernel
 def gang_possible(
     cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int, usable: bool
 ) -> bool:
@@ -122,7 +122,7 @@ def gang_possible(
     return able
 
 
-@inlined
+@kernel
 def without_named(cluster: Cluster, req: Requests, shape: int, mark: int, change: int) -> None:
     """Take out of KIND_COUNT (-1), or put back (1), the nodes of one MARK that a shape names."""
     nodes = cluster.nodes
