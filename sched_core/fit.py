@@ -6,7 +6,7 @@ then a node hosts 0 or 1 of it). `hosts` answers for both, so that all else is c
 
 from __future__ import annotations
 
-from sched_core.columns import BITS, Cube, Matrix
+from sched_core.columns import BITS, Cube, Matrix, Vector
 from sched_core.jit import inlined, kernel
 from sched_core.near import near
 from sched_core.views import (
@@ -136,15 +136,13 @@ def set_marks(cluster: Cluster, req: Requests, shape: int, on: int) -> None:
 
 
 @kernel
-def fill_room(cluster: Cluster, node: int, beyond: bool) -> None:
+def fill_room(amounts: Cube, dims: Matrix, node: int, beyond: bool) -> None:
     """Write into ROOM what a job may take on a node now (`beyond`: past the promise too). O(R²).
 
     Both instants bound it in every dimension. A total is bounded too by what its types and its
     devices without type can give at both instants: with one A100 free now and one V100 later, "any
     GPU" has none.
     """
-    amounts = cluster.amounts
-    dims = cluster.dims
     for r in range(amounts.shape[2]):
         amounts[ROOM, node, r] = amounts[FREE, node, r]
         if beyond:
@@ -163,13 +161,11 @@ def fill_room(cluster: Cluster, node: int, beyond: bool) -> None:
 
 
 @kernel
-def widest_type(cluster: Cluster, node: int, layer: int, total: int, want: int) -> int:
+def widest_type(amounts: Cube, dims: Matrix, node: int, layer: int, total: int, want: int) -> int:
     """The type to take `want` more devices from: the scarcest that has them all, else the widest.
 
     -1 if no type has any left beside AMOUNT. Equals go by dimension. O(R).
     """
-    amounts = cluster.amounts
-    dims = cluster.dims
     best, have = -1, 0
     for r in range(total + 1, amounts.shape[2]):
         left = amounts[layer, node, r] - dims[AMOUNT, r]
@@ -183,14 +179,12 @@ def widest_type(cluster: Cluster, node: int, layer: int, total: int, want: int) 
 
 
 @kernel
-def settle(cluster: Cluster, node: int, layer: int) -> None:
+def settle(amounts: Cube, dims: Matrix, node: int, layer: int) -> None:
     """Decide which types the untyped part of AMOUNT takes from a layer of a node. O(R³), R small.
 
     Devices without a type go first. Invariant: afterwards total = types + devices without type, all
     within the layer. A total has a lower number than its types.
     """
-    amounts = cluster.amounts
-    dims = cluster.dims
     for total in range(2, amounts.shape[2]):
         want = dims[AMOUNT, total]
         if dims[PARENT, total] >= 0 or want == 0:
@@ -202,7 +196,7 @@ def settle(cluster: Cluster, node: int, layer: int) -> None:
                 plain -= amounts[layer, node, r]
         want -= min(want, max(plain, 0))
         while want > 0:
-            best = widest_type(cluster, node, layer, total, want)
+            best = widest_type(amounts, dims, node, layer, total, want)
             if best < 0:
                 break
             take = min(want, amounts[layer, node, best] - dims[AMOUNT, best])
@@ -228,7 +222,7 @@ def fill_amount(
         else:
             dims[AMOUNT, r] = needs[PER_NODE, shape, r] + tasks * needs[PER_TASK, shape, r]
     if not shapes[EXCLUSIVE, shape]:
-        settle(cluster, node, layer)
+        settle(amounts, dims, node, layer)
 
 
 @kernel
@@ -240,7 +234,7 @@ def hosts_now(cluster: Cluster, req: Requests, shape: int, node: int, end: int) 
     needs = req.needs
     count = hosts(amounts, FREE, node, shapes, needs, shape)
     if count > 0 and end > nodes[HOLD_START, node]:
-        fill_room(cluster, node, True)
+        fill_room(amounts, cluster.dims, node, True)
         return min(count, hosts(amounts, ROOM, node, shapes, needs, shape))
     return count
 
@@ -334,6 +328,21 @@ def gather(
     return found
 
 
+@kernel
+def next_suited_node(nodes: Matrix, table: Matrix, shape: int, first: int, last: int) -> int:
+    """The first place of ORDER, from `first` to before `last`, of a node that suits a shape.
+
+    `last` if there is none. Few arrays, because most nodes passed over are none: see `passover`.
+    """
+    at = first
+    while at < last:
+        kind = nodes[KIND, nodes[ORDER, at]]
+        if (table[shape, kind >> SUIT_SHIFT] >> (kind & SUIT_MASK)) & 1:
+            break
+        at += 1
+    return at
+
+
 @inlined
 def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end: int) -> int:
     """The first node in order that hosts a PLAIN shape now and until `end`; -1: none does.
@@ -351,10 +360,13 @@ def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end
     first = max(shapes[CURSOR, shape], shapes[CURSOR_BEYOND, shape])
     moving, found = first == shapes[CURSOR, shape], -1
     at = first
-    while at < counters[NODES] and found < 0:
+    while found < 0:
+        at = next_suited_node(nodes, req.suits, shape, at, counters[NODES])
+        if at == counters[NODES]:
+            break
         node = nodes[ORDER, at]
         at += 1
-        free = suits(req.suits, shape, nodes[KIND, node]) and not nodes[BLOCKED, node]
+        free = not nodes[BLOCKED, node]
         for r in range(amounts.shape[2] if free else 0):
             if amounts[FREE, node, r] < needs[PER_FIRST, shape, r] > 0:
                 free = False
@@ -375,14 +387,11 @@ def first_fit(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, end
 
 
 @kernel
-def widest(cluster: Cluster, req: Requests, scratch: Scratch, shape: int, found: int) -> int:
+def widest(nodes: Matrix, shapes: Matrix, histogram: Vector, shape: int, found: int) -> int:
     """Pick the HIGH candidates that host the most tasks, keeping required ones; gives the sum.
 
     Equals go by preference. O(candidates + tasks per node). Invariant: `histogram` is left zero.
     """
-    nodes = cluster.nodes
-    shapes = req.shapes
-    histogram = scratch.histogram
     keep, ntasks = shapes[NREQUIRED, shape], shapes[NTASKS, shape]
     quota, top = shapes[HIGH, shape] - keep, 0
     for i in range(keep, found):
@@ -436,7 +445,7 @@ def choose(
     if ntasks == 0:
         return size
     if total < ntasks:
-        if found <= most or widest(cluster, req, scratch, shape, found) < ntasks:
+        if found <= most or widest(nodes, shapes, scratch.histogram, shape, found) < ntasks:
             return 0
         size = most
     left = ntasks - size

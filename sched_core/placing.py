@@ -85,7 +85,7 @@ def commit(
     for i in range(size):
         node = nodes[PICK_NODE, i]
         beyond = end > nodes[HOLD_START, node]
-        fill_room(cluster, node, beyond)
+        fill_room(amounts, dims, node, beyond)
         fill_amount(cluster, req, shape, node, nodes[PICK_TASKS, i], ROOM)
         for r in range(amounts.shape[2]):
             amounts[FREE, node, r] -= dims[AMOUNT, r]
