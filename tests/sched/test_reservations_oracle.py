@@ -222,7 +222,7 @@ class Site:
         """Let a job run, in a reservation or not."""
         where = [self.tables.nodes.names.find(name) for name, _, _ in rows]
         vectors = [self.vector(amounts) for _, _, amounts in rows]
-        self.tables.running.add(self.next_id, end, where, vectors, reservation)
+        self.tables.running.add(self.next_id, end, where, vectors, reservation=reservation)
         self.running[self.next_id] = [Member(n, end, a, reservation) for n, _, a in rows]
         for name, _, amounts in rows:
             for key, amount in amounts.items():

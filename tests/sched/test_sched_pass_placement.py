@@ -117,7 +117,7 @@ def test_a_pass_equals_its_oracle(
             )
         ]
         part = parts.text(int(made.start_partition[i]))
-        assert oracle.Start(int(made.start_job[i]), part, gang) == start
+        assert oracle.Start(int(made.start_job[i]), part, gang, int(made.start_limit[i])) == start
     assert made.starts == len(twin.out.starts)
     for i, job_id in enumerate(made.job.tolist()):
         assert int(made.code[i]) == twin.out.code[job_id]
