@@ -1,20 +1,50 @@
-"""Node feature expressions: `a&b|c`, `(intel|amd)&ib` (sbatch(1), --constraint).
+"""Node feature expressions: `a&b|c`, `(intel|amd)&ib`, `[rack1|rack2]` (sbatch(1), --constraint).
 
-`&` binds more strongly than `|`. The result is a disjunction of conjunctions: any of the tuples, all
-of the names in it. `()` is no constraint at all.
+`&` binds more strongly than `|`. What is outside of brackets is asked of every node by itself; of
+the alternatives in brackets all nodes of the job have the same one. Brackets are joined to the rest
+by `&`: `ib&[rack1|rack2]`.
 """
 
 from __future__ import annotations
 
 from crane.errors import CraneError, ErrorCode, shown
+from crane.record import dataclass
 
 MAX_TEXT = 4_096
 MAX_ALTERNATIVES = 256
+MAX_CHOICES = 64
+"""Alternatives in brackets: each is a place that is searched by itself."""
 MAX_DEPTH = 32
 
 Alternatives = tuple[tuple[str, ...], ...]
+"""Disjunction of conjunctions: any of the tuples, all of the names in it. `()`: no condition."""
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:=/+")
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an expression asks of the nodes of a job."""
+
+    every: Alternatives = ()
+    """Of every node by itself."""
+    same: Alternatives = ()
+    """All nodes have the same one of these; at least two, or none."""
+
+    def choices(self) -> tuple[Alternatives, ...]:
+        """What may be asked of every node instead: the nodes of a job meet one of these together."""
+        if not self.same:
+            return (self.every,)
+        return tuple(_both(self.every or ((),), (names,)) for names in self.same)
+
+    def met_by(self, nodes: list[tuple[str, ...]]) -> bool:
+        """Whether nodes with these features can make up a job."""
+        return any(all(has(node, choice) for node in nodes) for choice in self.choices())
+
+
+def has(features: tuple[str, ...], wanted: Alternatives) -> bool:
+    """Whether one node's features meet any of the alternatives; none is no condition."""
+    return not wanted or any(all(name in features for name in names) for names in wanted)
 
 
 def valid_name(name: str) -> bool:
@@ -22,13 +52,13 @@ def valid_name(name: str) -> bool:
     return bool(name) and len(name) <= 255 and _NAME.issuperset(name)
 
 
-def parse(expression: str) -> Alternatives:
+def parse(expression: str) -> Constraint:
     """Normal form of an expression: sorted, without repetitions and absorbed alternatives.
 
-    Raises BAD_FEATURES, also for the forms `[a|b]` and `a*2`, which are not supported.
+    Raises BAD_FEATURES, also for the form `a*2`, which is not supported.
     """
     if not expression.strip():
-        return ()
+        return Constraint()
     return _Parser(expression).parse()
 
 
@@ -37,9 +67,24 @@ def normalise(expression: str) -> str:
     return format_features(parse(expression))
 
 
-def format_features(alternatives: Alternatives) -> str:
-    """`a&b|c`."""
-    return "|".join("&".join(names) for names in alternatives)
+def format_features(constraint: Constraint) -> str:
+    """`a&b|c`, `[r1|r2]`, `(a&b|c)&[r1|r2]`."""
+    every = "|".join("&".join(names) for names in constraint.every)
+    if not constraint.same:
+        return every
+    same = "[" + "|".join("&".join(names) for names in constraint.same) + "]"
+    if not every:
+        return same
+    return f"({every})&{same}" if len(constraint.every) > 1 else f"{every}&{same}"
+
+
+def _normal(found: list[frozenset[str]]) -> Alternatives:
+    kept = [a for a in found if not any(b < a for b in found)]
+    return tuple(sorted(tuple(sorted(names)) for names in kept if names))
+
+
+def _both(left: Alternatives, right: Alternatives) -> Alternatives:
+    return _normal(list(dict.fromkeys(frozenset(a + b) for a in left for b in right)))
 
 
 class _Parser:
@@ -48,25 +93,36 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.place = 0
+        self.same: list[frozenset[str]] = [frozenset()]
+        self.either = False
+        """Whether the whole is a disjunction."""
         if len(text) > MAX_TEXT:
             raise self.bad(f"longer than {MAX_TEXT} characters")
-        for char, meaning in (("[", "choices per node"), ("*", "counts per feature")):
-            if char in text:
-                raise self.bad(
-                    f"'{char}' ({meaning}) is not supported",
-                    "one expression of '&', '|' and parentheses holds for every node",
-                )
+        if "*" in text:
+            raise self.bad(
+                "'*' (counts per feature) is not supported",
+                "one expression of '&', '|', parentheses and brackets holds for all nodes",
+            )
 
-    def bad(self, why: str, hint: str = "write a&b, a|b or (a|b)&c") -> CraneError:
+    def bad(self, why: str, hint: str = "write a&b, a|b, (a|b)&c or [a|b]") -> CraneError:
         message = f"invalid feature expression {shown(self.text)}: {why}"
         return CraneError(ErrorCode.BAD_FEATURES, message, hint)
 
-    def parse(self) -> Alternatives:
+    def parse(self) -> Constraint:
         found = self.alternatives(0)
         if self.peek():
             raise self.bad(f"unexpected {shown(self.peek())}")
-        kept = [a for a in found if not any(b < a for b in found)]
-        return tuple(sorted(tuple(sorted(names)) for names in kept))
+        same = _normal(self.same)
+        if same and self.either:
+            raise self.bad(
+                "brackets beside '|'", "put the '|' into parentheses: (a|b)&[rack1|rack2]"
+            )
+        every = _normal(found)
+        if len(same) == 1:  # the only alternative is asked of every node
+            return Constraint(_both(every or ((),), same))
+        if len(same) > MAX_CHOICES:
+            raise self.bad(f"more than {MAX_CHOICES} alternatives in brackets")
+        return Constraint(every, same)
 
     def peek(self) -> str:
         while self.text[self.place : self.place + 1] in (" ", "\t"):
@@ -77,6 +133,7 @@ class _Parser:
         found = self.conjunction(depth)
         while self.peek() == "|":
             self.place += 1
+            self.either = self.either or not depth
             found = self.bounded(found + self.conjunction(depth))
         return found
 
@@ -96,14 +153,13 @@ class _Parser:
 
     def atom(self, depth: int) -> list[frozenset[str]]:
         if self.peek() == "(":
-            if depth >= MAX_DEPTH:
-                raise self.bad(f"more than {MAX_DEPTH} nested parentheses")
-            self.place += 1
-            found = self.alternatives(depth + 1)
-            if self.peek() != ")":
-                raise self.bad("a '(' without its ')'")
-            self.place += 1
-            return found
+            return self.enclosed(")", depth)
+        if self.peek() == "[":
+            if depth:
+                raise self.bad("brackets within parentheses or brackets", "write a&[rack1|rack2]")
+            found = self.enclosed("]", depth)
+            self.same = self.bounded([a | b for a in self.same for b in found])
+            return [frozenset()]
         start = self.place
         while self.text[self.place : self.place + 1] and self.text[self.place] in _NAME:
             self.place += 1
@@ -111,3 +167,14 @@ class _Parser:
         if not valid_name(name):
             raise self.bad(f"a feature is missing before {shown(self.peek() or 'the end')}")
         return [frozenset((name,))]
+
+    def enclosed(self, end: str, depth: int) -> list[frozenset[str]]:
+        start = self.peek()
+        if depth >= MAX_DEPTH:
+            raise self.bad(f"more than {MAX_DEPTH} nested parentheses")
+        self.place += 1
+        found = self.alternatives(depth + 1)
+        if self.peek() != end:
+            raise self.bad(f"a '{start}' without its '{end}'")
+        self.place += 1
+        return found

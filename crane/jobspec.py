@@ -92,7 +92,7 @@ class Component:
     """Per node."""
     exclusive: bool = False
     features: str = ""
-    """Normalised expression of `&`, `|` and names (crane.features)."""
+    """Normalised expression of `&`, `|`, brackets and names (crane.features)."""
     nodelist: tuple[str, ...] = ()
     """All of these nodes must be part of the allocation (sbatch(1), --nodelist)."""
     exclude: tuple[str, ...] = ()

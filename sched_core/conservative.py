@@ -26,7 +26,7 @@ from sched_core.licencecheck import licensed, take_licences
 from sched_core.outcome import explain, is_open, is_over, start_gang
 from sched_core.passover import gate_of
 from sched_core.profile import build
-from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own
+from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own, place_of
 from sched_core.report import LATEST
 from sched_core.shortened import start_shortened, try_shortened
 from sched_core.verdict import (
@@ -100,7 +100,7 @@ def in_time(queue: Queue, i: int, start: int, now: int) -> bool:
 
 @inlined
 def keep_promises(
-    cluster: Cluster, req: Requests, queue: Queue, profile: Profile, held: Reservations
+    cluster: Cluster, req: Requests, queue: Queue, profile: Profile, held: Reservations, span: int
 ) -> None:
     """Put all promises of the last pass into the profile, in queue order, as far as they hold."""
     records = held.records
@@ -109,6 +109,7 @@ def keep_promises(
         start = max(records[R_PROMISED, i], state[NOW])
         if 0 <= records[R_PROMISED, i] < FAR and in_time(queue, i, start, state[NOW]):
             records[R_START, i] = start
+            records[R_PART, i] = place_of(cluster, req, queue, held, i, span)
             if admit(cluster, req, queue, profile, held, i, BY_RUNNING):
                 state[LAST_HELD] = i + 1
 
@@ -126,20 +127,20 @@ def best_hole(
     duration: int,
     limit: int,
 ) -> int:
-    """Earliest start of a gang over its partitions, the first of equals; FAR: none up to `limit`.
+    """Earliest start of a gang over its places, the first of equals; FAR: none up to `limit`.
 
-    Writes OPTION; the partition chosen is the last one searched, so that `candidates` is about it.
+    Writes OPTION; the place chosen is the last one searched, so that `candidates` is about it.
     """
-    parts = req.parts
+    places = req.places
     count, best = 0, FAR
-    while count < parts.shape[1] and parts[shape, count] >= 0:
+    while count < places.shape[1] and places[shape, count] >= 0:
         count += 1
     for turn in range(count + 1 if count > 1 else 1):
         option = turn if turn < count else profile.state[OPTION]
         bound = limit if best == FAR else best - (turn < count)
         if turn == count and best == FAR:
             break
-        part, mine = parts[shape, option], slot + option
+        part, mine = places[shape, option], slot + option
         if licensed(queue, shape):
             when = licensed_hole(
                 cluster, req, queue, scratch, profile, windows, mine, shape, part, duration, bound
@@ -211,7 +212,7 @@ def step(
     if mine:
         own(profile, held, i, 0)
         forget(profile, held, i)
-    part = req.parts[shape, state[OPTION]]
+    part = req.places[shape, state[OPTION]]
     if when == now:
         start_gang(cluster, req, timeline, queue, scratch, profile, i, part, size, duration)
         return int(now)
@@ -350,7 +351,7 @@ def run_conservative(
     counters = scratch.counters
     now = profile.state[NOW]
     build(cluster, timeline, profile)
-    keep_promises(cluster, req, queue, profile, held)
+    keep_promises(cluster, req, queue, profile, held, scratch.options.shape[1])
     for i in range(records.shape[1]):
         row = queue.order[i]
         shape = queue.jobs[J_SHAPE, row]

@@ -58,11 +58,12 @@ AHEAD_OF_USE = 32
 def countable(req: Requests, shape: int) -> bool:
     """Whether the number of nodes that host a task tells when a gang of a shape fits. O(1).
 
-    It must be of one task a node, name none, lie on any switches, and not have to be in one of several partitions.
+    It must be of one task a node, name none, lie on any switches, and not have to be in one of
+    several places.
     """
     shapes = req.shapes
-    parts = req.parts
-    alone = parts.shape[1] == 1 or parts[shape, 1] < 0
+    places = req.places
+    alone = places.shape[1] == 1 or places[shape, 1] < 0
     named = shapes[NREQUIRED, shape] + shapes[NEXCLUDED, shape]
     anywhere = shapes[NEAR, shape] == 0 or shapes[NEAR, shape] >= FEWEST
     return bool(

@@ -62,14 +62,14 @@ def gather_now(
 
     Writes CAND_NODE, CAND_TASKS by preference, required nodes first; 0 if one of those cannot. The
     shape's cursor moves past nodes on which nothing is free for it now; only for shapes of one
-    partition. O(nodes x segments x R).
+    place. O(nodes x segments x R).
     """
     nodes = cluster.nodes
     shapes = req.shapes
     amounts = cluster.amounts
     now = profile.state[NOW]
     start, required = shapes[LIST_START, shape], shapes[NREQUIRED, shape]
-    moving = req.parts.shape[1] == 1 or req.parts[shape, 1] < 0
+    moving = req.places.shape[1] == 1 or req.places[shape, 1] < 0
     first = shapes[CURSOR, shape] if moving else 0
     mixed = any_type(cluster, req, shape)
     every = shapes[NEAR, shape] > 0
@@ -122,7 +122,7 @@ def try_now(
     What fails once for a shape fails for all later jobs of it that run as long.
     """
     shapes = req.shapes
-    parts = req.parts
+    places = req.places
     counters = scratch.counters
     row = queue.order[i]
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
@@ -132,8 +132,8 @@ def try_now(
             return
         size = 0
         lacks = licensed(queue, shape) and first_lack(queue, shape, now, now + duration) < FAR
-        for option in range(parts.shape[1]):
-            part = parts[shape, option]
+        for option in range(places.shape[1]):
+            part = places[shape, option]
             if part < 0 or size > 0 or lacks or shapes[FAIL_FROM, shape] <= duration:
                 break
             found = gather_now(cluster, req, scratch, profile, shape, part, duration)

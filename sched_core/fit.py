@@ -85,7 +85,7 @@ def hosts(amounts: Cube, layer: int, node: int, shapes: Matrix, needs: Cube, sha
 
 @kernel
 def in_partition(partitions: Matrix, node: int, part: int) -> bool:
-    """Whether a node is in a partition. O(1)."""
+    """Whether a node is in a partition, or another place. O(1)."""
     return bool((partitions[node, part // BITS] >> (part % BITS)) & 1)
 
 
@@ -97,13 +97,13 @@ def suits(table: Matrix, shape: int, kind: int) -> bool:
 
 @kernel
 def may_host(cluster: Cluster, req: Requests, shape: int, part: int, node: int) -> bool:
-    """Whether a usable node is in a partition and could host a part of a shape when empty. O(1).
+    """Whether a usable node is in a place and could host a part of a shape when empty. O(1).
 
-    `part` must be one of the shape's: of the only one of most shapes, `suits` has told already.
+    `part` must be one of its places: of the only one of most shapes, `suits` has told already.
     """
-    parts = req.parts
+    places = req.places
     return suits(req.suits, shape, cluster.nodes[KIND, node]) and (
-        parts.shape[1] == 1 or parts[shape, 1] < 0 or in_partition(cluster.partitions, node, part)
+        places.shape[1] == 1 or places[shape, 1] < 0 or in_partition(cluster.partitions, node, part)
     )
 
 
@@ -266,19 +266,19 @@ def gather_required(
 def gather(
     cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int, end: int, heed: bool
 ) -> int:
-    """Candidates of a shape in a partition, now and until `end`, in order of preference.
+    """Candidates of a shape in a place, now and until `end`, in order of preference.
 
     Writes CAND_NODE, CAND_TASKS, required nodes first; gives their number, 0 if a required one
     cannot. Stops as soon as they suffice, unless a policy chooses among all. With `heed`, promises and blocked nodes are respected and
     the shape's cursors move past nodes that cannot host it any more in this pass: what is free only
-    falls, and a job that ends later is bound by more promises. Only for shapes of one partition.
+    falls, and a job that ends later is bound by more promises. Only for shapes of one place.
     O(nodes x R), O(1) amortised per placement of one-node shapes.
     """
     amounts = cluster.amounts
     nodes = cluster.nodes
     shapes = req.shapes
     needs = req.needs
-    parts = req.parts
+    places = req.places
     counters = scratch.counters
     set_marks(cluster, req, shape, 1)
     found = gather_required(cluster, req, shape, part, end, heed)
@@ -288,9 +288,11 @@ def gather(
     total, ntasks = 0, shapes[NTASKS, shape]
     for i in range(found):
         total += nodes[CAND_TASKS, i]
-    every = (heed and scratch.options[CHOICE, part] > 0) or shapes[NEAR, shape] > 0
+    options = scratch.options
+    chosen = heed and options[CHOICE, part % options.shape[1]] > 0
+    every = chosen or shapes[NEAR, shape] > 0
     first, moving, moving_beyond = 0, False, False
-    if heed and (parts.shape[1] == 1 or parts[shape, 1] < 0):
+    if heed and (places.shape[1] == 1 or places[shape, 1] < 0):
         if end < shapes[BEYOND_FROM, shape]:  # what kept longer jobs off may not keep this one off
             shapes[BEYOND_FROM, shape] = 0
             shapes[CURSOR_BEYOND, shape] = 0

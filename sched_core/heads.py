@@ -96,27 +96,32 @@ def search(
     skip_held: int,
     now: int,
 ) -> int:
-    """Earliest start (s) of a gang in any of its partitions, if nothing else starts; FAR: never.
+    """Earliest start (s) of a gang in any of its places, if nothing else starts; FAR: never.
 
-    `only_open`: in those where nobody waits; `skip_held`: on nodes that are promised to nobody.
-    FOUND says it of each partition asked, `counters[BEST]` in which it is earliest; with `skip_held`
-    the sweep is left as it is there and then. Placed rows must be sorted. Its licences are there as
-    well, for its `duration` (s; 0: they are not looked at).
-    O(partitions x (nodes + releases) x R).
+    `only_open`: in partitions where nobody waits; `skip_held`: on nodes that are promised to nobody.
+    FOUND says it of each of its partitions, FAR also of those not asked, `counters[BEST]` in which
+    place it is earliest; with `skip_held` the sweep is left as it is there and then. Placed rows must
+    be sorted. Its licences are there as well, for its `duration` (s; 0: they are not looked at).
+    O(places x (nodes + releases) x R).
     """
     parts = req.parts
+    places = req.places
     options = scratch.options
+    span = options.shape[1]
+    for option in range(parts.shape[1]):
+        if parts[shape, option] >= 0:
+            options[FOUND, parts[shape, option]] = FAR
     best, best_part, last = FAR, -1, -1
-    for option in range(parts.shape[1] + 1):
-        part = parts[shape, option] if option < parts.shape[1] else best_part
-        if part < 0 or (only_open != 0 and options[STATE, part] != 0):
+    for option in range(places.shape[1] + 1):
+        part = places[shape, option] if option < places.shape[1] else best_part
+        if part < 0 or (only_open != 0 and options[STATE, part % span] != 0):
             continue
-        if option == parts.shape[1] and (skip_held == 0 or last == best_part):
+        if option == places.shape[1] and (skip_held == 0 or last == best_part):
             continue
         when = earliest(cluster, req, timeline, scratch, shape, part, skip_held != 0, now)
         if duration > 0:
             when = with_licences(queue, shape, duration, when, now)
-        options[FOUND, part] = when
+        options[FOUND, part % span] = min(options[FOUND, part % span], when)
         last = part
         if when < best:
             best, best_part = when, part
@@ -159,6 +164,7 @@ def install(
     counters = scratch.counters
     options = scratch.options
     heads = scratch.heads
+    span = options.shape[1]
     shape = queue.jobs[J_SHAPE, queue.order[i]]
     vacant = open_options(req, scratch, shape)
     head, part = counters[HEADS], counters[BEST]
@@ -173,8 +179,8 @@ def install(
         counters[HEADS] = head + 1
     if when < FAR and fifo == 0:
         promise(cluster, req, scratch, shape, head, when)
-        options[STATE, part] = 1
-        options[PROMISE, part] = when
+        options[STATE, part % span] = 1
+        options[PROMISE, part % span] = when
         held_first(cluster, req, scratch)
     else:
         close(cluster, req, scratch, shape, fifo != 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from sched_core.fit import choose, hosts, in_partition
 from sched_core.holes import candidates, is_single, sink
 from sched_core.jit import entry, inlined, kernel
-from sched_core.licence_holes import any_hole
+from sched_core.licence_holes import hole
 from sched_core.licencecheck import licensed, take_licences
 from sched_core.profile import locate, narrow
 from sched_core.promises import have_room, occupy
@@ -42,6 +42,7 @@ from sched_core.views import (
     Requests,
     Scratch,
 )
+from sched_core.views import FOUND as SOONEST
 from sched_core.views_conservative import (
     BLOCK,
     CACHED,
@@ -200,29 +201,6 @@ def block_nodes(cluster: Cluster, scratch: Scratch, part: int) -> None:
             nodes[BLOCKED, nodes[ORDER, k]] = 1
 
 
-@inlined
-def hole(
-    cluster: Cluster,
-    req: Requests,
-    queue: Queue,
-    scratch: Scratch,
-    profile: Profile,
-    windows: Windows,
-    held: Reservations,
-    i: int,
-    option: int,
-    bound: int,
-) -> int:
-    """Earliest start of record `i` in one of its partitions, up to a bound; FAR: there is none."""
-    row = queue.order[i]
-    shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
-    part, slot = req.parts[shape, option], held.records[R_SLOT, i] + option
-    limit = min(bound, held.records[R_LATEST, i])
-    return any_hole(
-        cluster, req, queue, scratch, profile, windows, slot, shape, part, duration, limit
-    )
-
-
 @kernel
 def lead(
     cluster: Cluster,
@@ -239,42 +217,77 @@ def lead(
     EASY: it is promised its earliest start over them, and is the first of that one then. FIFO: it
     blocks all of them, where it could run. A record without any start there blocks nobody.
     """
+    parts = req.parts
+    places = req.places
     records = held.records
     state = profile.state
-    promise = scratch.options[PROMISE]
-    parts = req.parts[queue.jobs[J_SHAPE, queue.order[i]]]
-    code, row = queue.records[V_CODE, i], queue.order[i]
+    options = scratch.options
+    span = options.shape[1]
+    row = queue.order[i]
+    shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
+    slot = records[R_SLOT, i]
+    code = queue.records[V_CODE, i]
     if code not in (RESOURCES, PRIORITY, LICENSES):
         return
-    limit = min(state[HORIZON], latest_start(queue, row))
+    limit = min(state[HORIZON], records[R_LATEST, i], latest_start(queue, row))
     best, last, behind = FAR, -1, False
-    for option in range(parts.shape[0]):
-        part = parts[option]
-        if part < 0 or promise[part] < FAR:
+    for option in range(parts.shape[1]):
+        if parts[shape, option] >= 0:
+            options[SOONEST, parts[shape, option]] = FAR
+    for option in range(places.shape[1]):
+        part = places[shape, option]
+        if part < 0 or options[PROMISE, part % span] < FAR:
             behind |= part >= 0
             continue
-        when = hole(cluster, req, queue, scratch, profile, windows, held, i, option, limit)
+        when = hole(
+            cluster,
+            req,
+            queue,
+            scratch,
+            profile,
+            windows,
+            slot + option,
+            shape,
+            part,
+            duration,
+            limit,
+        )
         last = option
-        if when < FAR and state[LEADS] == FIRST_BLOCKS:
-            promise[part] = when
-            block_nodes(cluster, scratch, part)
+        options[SOONEST, part % span] = min(options[SOONEST, part % span], when)
         if when < best:
             best = when
             state[OPTION] = option
+    for option in range(parts.shape[1]):
+        part = parts[shape, option]
+        if part >= 0 and options[SOONEST, part] < FAR and state[LEADS] == FIRST_BLOCKS:
+            options[PROMISE, part] = options[SOONEST, part]
+            block_nodes(cluster, scratch, part)
     if code != LICENSES:
         queue.records[V_CODE, i] = PRIORITY if best == FAR and behind else RESOURCES
     if best == FAR:
         return
-    option = state[OPTION]
+    part = places[shape, state[OPTION]]
     if state[LEADS] != FIRST_BLOCKS:
-        if last != option:
-            hole(cluster, req, queue, scratch, profile, windows, held, i, option, best)
+        if last != state[OPTION]:
+            hole(
+                cluster,
+                req,
+                queue,
+                scratch,
+                profile,
+                windows,
+                slot + state[OPTION],
+                shape,
+                part,
+                duration,
+                best,
+            )
         if not promise_first(cluster, req, queue, scratch, profile, windows, held, i, best):
             queue.records[V_CODE, i] = NOT_REACHED
             return
-    promise[parts[option]] = best
+    options[PROMISE, part % span] = best
     records[R_START, i] = best
-    records[R_PART, i] = parts[option]
+    records[R_PART, i] = part
     queue.planned[i] = best
 
 
@@ -293,6 +306,7 @@ def find_starts(
 
     Once for all records of a slot, within `budget` visits of a node. O(records + slots x sweep).
     """
+    places = req.places
     slots = windows.slots
     records = queue.records
     state = profile.state
@@ -307,13 +321,27 @@ def find_starts(
         if slots[FOUND, slot] < 0:
             if state[VISITS] >= stop:
                 continue
-            parts = req.parts[queue.jobs[J_SHAPE, queue.order[i]]]
+            row = queue.order[i]
+            shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
             best = FAR
-            for option in range(parts.shape[0]):
-                if parts[option] < 0:
+            for option in range(places.shape[1]):
+                part = places[shape, option]
+                if part < 0:
                     break
-                bound = min(best - 1, state[HORIZON])
-                when = hole(cluster, req, queue, scratch, profile, windows, held, i, option, bound)
+                limit = min(best - 1, state[HORIZON], held.records[R_LATEST, i])
+                when = hole(
+                    cluster,
+                    req,
+                    queue,
+                    scratch,
+                    profile,
+                    windows,
+                    slot + option,
+                    shape,
+                    part,
+                    duration,
+                    limit,
+                )
                 best = min(best, when)
                 state[VISITS] += slots[COUNT, slot + option]
             slots[FOUND, slot] = best

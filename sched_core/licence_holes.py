@@ -67,7 +67,7 @@ def licensed_hole(
 
 
 @kernel
-def any_hole(
+def hole(
     cluster: Cluster,
     req: Requests,
     queue: Queue,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sched_core import views
+from sched_core.alternatives import place_span, places
 from sched_core.columns import Ints
 from sched_core.gangs import TREE_ROWS, WORK_ROWS
 from sched_core.jobs import JobTable
@@ -37,6 +38,8 @@ class Memory:
     def __init__(self) -> None:
         self._of: tuple[object, ...] = ()
         self._features: Ints = np.zeros(0, np.int64)
+        self._alternatives = 0
+        self._members: Ints = np.zeros((0, 0), np.int64)
         self._serial: Ints = np.zeros(0, np.int64)
         self._kinds: Ints = np.zeros((2, 0), np.int64)
         self._amounts: Ints = np.zeros((views.LAYERS, 0, 0), np.int64)
@@ -66,9 +69,14 @@ class Memory:
         named = np.bitwise_or.reduce(
             shapes.clauses[:s].reshape(-1, shapes.clauses.shape[2]), axis=0
         )
-        of = (nodes, shapes, nodes.version, n, dims, barred.tobytes())
+        words = nodes.partitions.shape[1]
+        of = (nodes, shapes, nodes.version, n, dims, words, barred.tobytes())
+        named |= shapes.alternatives.named(len(named))
         known = len(self._features)
         self.anew = of != self._of or len(named) != known or bool((named & ~self._features).any())
+        if self.anew or shapes.alternatives.version != self._alternatives:
+            self._alternatives = shapes.alternatives.version
+            self._members = shapes.alternatives.members(nodes.partitions, nodes.features)
         if self.anew:
             self._of, self._features = of, named
             self._renew(nodes, n, dims)
@@ -129,7 +137,7 @@ class Memory:
         columns[[views.BLOCKED, views.MARK, views.STAMP]] = 0
         per_dim = np.zeros((views.DIM_COLUMNS, dims), np.int64)
         per_dim[views.PARENT] = nodes.dims.parent
-        words = (nodes.partitions, nodes.features)
+        words = (self._members, nodes.features)
         fabric = np.zeros((TREE_ROWS + WORK_ROWS, 2), np.int64)
         return views.Cluster(self._amounts, columns, *words, per_dim, self._kinds, fabric)
 
@@ -145,17 +153,19 @@ class Memory:
         needs[views.PER_NODE] = shapes.node_need[:s, :dims]
         needs[views.PER_TASK] = shapes.task_need[:s, :dims]
         needs[views.PER_FIRST] = needs[views.PER_NODE] + needs[views.PER_TASK]
-        self._mark_simple(shapes, s, dims)
+        span = place_span(shapes.nodes.partitions)
+        place = places(shapes.parts, shapes.choices, span)
+        self._mark_simple(shapes, place, s, dims)
         listed = _listed(columns, shapes.listed, barred) if barred.size else shapes.listed
-        rest = (shapes.parts, shapes.clauses, listed)
+        rest = (shapes.parts, place, shapes.clauses, listed)
         kept = (self._suits, self._suited, *np.empty((2, s), np.int64), self._fitting)
         return views.Requests(columns, needs, *rest, *kept)
 
-    def _mark_simple(self, shapes: ShapeTable, s: int, dims: int) -> None:
-        """Which shapes ask for one task on one node of one partition, and take it as they say."""
+    def _mark_simple(self, shapes: ShapeTable, place: Ints, s: int, dims: int) -> None:
+        """Which shapes ask for one task on one node of one place, and take it as they say."""
         named = shapes.nrequired[:s] + shapes.nexcluded[:s]
         alone = (shapes.ntasks[:s] == 0) & (shapes.low[:s] == 1) & (shapes.high[:s] == 1)
-        alone &= (named == 0) & (shapes.parts[:s, 1:] < 0).all(axis=1)
+        alone &= (named == 0) & (place[:s, 1:] < 0).all(axis=1)
         parent = np.array(shapes.nodes.dims.parent)
         plain = alone & (shapes.exclusive[:s] == 0)
         for total in range(2, dims):

@@ -20,6 +20,8 @@ from sched_core.request import Request
 Amounts = dict[str, int]
 Job = oracle_jobs.Job
 NEVER = oracle_jobs.NEVER
+Place = tuple[str, tuple[str, ...]]
+"""A partition, and features that all nodes of a gang have there."""
 
 
 @dataclass
@@ -162,11 +164,17 @@ def settle(wanted: Amounts, offers: list[Amounts], capacity: Amounts) -> Amounts
     return out
 
 
-def matches(request: Request, name: str, node: Node, partition: str) -> bool:
-    """Whether a node is in a partition, has the features and is not excluded."""
+def places(request: Request) -> list[Place]:
+    """Where a gang may be, in order of preference: it is in one of them as a whole."""
+    return list(product(request.partitions, request.alternatives or ((),)))
+
+
+def matches(request: Request, name: str, node: Node, place: Place) -> bool:
+    """Whether a node is in a place, has the features and is not excluded."""
     clauses = request.features
     return (
-        partition in node.partitions
+        place[0] in node.partitions
+        and node.features.issuperset(place[1])
         and (not clauses or any(node.features.issuperset(clause) for clause in clauses))
         and name not in request.excluded
     )
@@ -240,7 +248,7 @@ class Pass:
         return out
 
     def candidates(
-        self, request: Request, partition: str, end: int, heed: bool
+        self, request: Request, place: Place, end: int, heed: bool
     ) -> list[tuple[str, int]]:
         """Nodes that can host a part now, in order of preference, required ones first."""
         required = list(dict.fromkeys(request.required))
@@ -249,7 +257,7 @@ class Pass:
             node = self.nodes.get(name)
             if node is None or not node.usable or (heed and name in self.blocked):
                 continue
-            if matches(request, name, node, partition):
+            if matches(request, name, node, place):
                 count = tasks_fit(request, node.capacity, *self.offers(name, end, heed))
                 if count:
                     found.append((name, count))
@@ -266,14 +274,14 @@ class Pass:
         return any(self.start_for(job, length) for length in job.lengths(self.now))
 
     def start_for(self, job: Job, length: int) -> bool:
-        """Place one task of a record in the first partition where it fits for so long."""
+        """Place one task of a record in the first place where it fits for so long."""
         request, end = job.request, self.now + length
         if self.licences.lacks(request.licences, self.now, end):
             return False
-        for partition in request.partitions:
-            if self.fifo and self.state.get(partition):
+        for place in places(request):
+            if self.fifo and self.state.get(place[0]):
                 continue
-            found = self.candidates(request, partition, end, True)
+            found = self.candidates(request, place, end, True)
             gang = self.choose(request, found, request.nodes_high)
             if gang is None:
                 continue
@@ -287,7 +295,7 @@ class Pass:
                 self.placed.append(Held(name, max(end, self.now + 1), amounts))
                 rows.append((name, tasks if request.ntasks else request.tasks_each, amounts))
                 assert all(amount >= 0 for key, amount in node.free.items() if amounts.get(key))
-            self.out.starts.append(Start(job.job_id, partition, rows, length))
+            self.out.starts.append(Start(job.job_id, place[0], rows, length))
             self.licences.book(request.licences, self.now, end)
             return True
         return False
@@ -300,7 +308,7 @@ class Pass:
         return plain(settle(need(request, tasks), offers, capacity))
 
     def earliest(
-        self, request: Request, partition: str, skip_promised: bool, duration: int = 1
+        self, request: Request, place: Place, skip_promised: bool, duration: int = 1
     ) -> tuple[int, list[str], dict[str, Amounts]]:
         """First instant at which a gang fits if nothing else starts; nodes as they become able.
 
@@ -311,7 +319,7 @@ class Pass:
             name
             for name in self.order
             if self.nodes[name].usable
-            and matches(request, name, self.nodes[name], partition)
+            and matches(request, name, self.nodes[name], place)
             and not (skip_promised and name in self.promised)
         ]
         ready: list[str] = []
@@ -349,23 +357,23 @@ class Pass:
         return self.choose(request, fits, most)
 
     def soonest(
-        self, request: Request, skip_promised: bool, partitions: Iterable[str], duration: int = 1
-    ) -> tuple[int, str]:
-        """Earliest start over some partitions, and the first partition that has it."""
-        best = (NEVER, "")
-        for partition in partitions:
-            when = self.earliest(request, partition, skip_promised, duration)[0]
+        self, request: Request, skip_promised: bool, where: Iterable[Place], duration: int = 1
+    ) -> tuple[int, Place]:
+        """Earliest start over some places, and the first place that has it."""
+        best: tuple[int, Place] = (NEVER, ("", ()))
+        for place in where:
+            when = self.earliest(request, place, skip_promised, duration)[0]
             if when < best[0]:
-                best = (when, partition)
+                best = (when, place)
         return best
 
     def possible(self, request: Request, usable_only: bool) -> bool:
         """Whether the empty cluster could host a gang."""
-        for partition in request.partitions:
+        for place in places(request):
             names = [
                 name
                 for name, node in self.nodes.items()
-                if (node.usable or not usable_only) and matches(request, name, node, partition)
+                if (node.usable or not usable_only) and matches(request, name, node, place)
             ]
             required = list(dict.fromkeys(request.required))
             names = [n for n in required if n in names] + [n for n in names if n not in required]
@@ -378,10 +386,10 @@ class Pass:
                 return True
         return False
 
-    def promise(self, job: Job, when: int, partition: str) -> None:
+    def promise(self, job: Job, when: int, place: Place) -> None:
         """EASY: hold nodes for the head at its shadow time."""
         request = job.request
-        _, ready, free = self.earliest(request, partition, True, job.duration)
+        _, ready, free = self.earliest(request, place, True, job.duration)
         self.licences.book(request.licences, when, when + job.duration)
         most = request.nodes_high if request.ntasks else request.nodes_low
         gang = self.gang_at(request, ready, free, most)
@@ -390,8 +398,8 @@ class Pass:
             amounts = self.amounts(request, name, tasks, [free[name]])
             rest = {k: v - amounts.get(k, 0) for k, v in free[name].items()}
             self.promised[name] = (when, rest)
-        self.state[partition] = 1
-        self.out.heads.append((job.job_id, partition, when, [name for name, _ in gang]))
+        self.state[place[0]] = 1
+        self.out.heads.append((job.job_id, place[0], when, [name for name, _ in gang]))
         self.order.sort(key=lambda n: (self.nodes[n].weight, n not in self.promised))
 
     def fail(self, job: Job) -> None:
@@ -399,7 +407,7 @@ class Pass:
         request, out = job.request, self.out
         fits = any(
             self.choose(request, self.candidates(request, p, 0, False), request.nodes_high)
-            for p in request.partitions
+            for p in places(request)
         )
         if not self.possible(request, True):
             ever = self.possible(request, False)
@@ -407,8 +415,8 @@ class Pass:
             return
         vacant = [
             p
-            for p in request.partitions
-            if not self.state.get(p) and self.earliest(request, p, False)[0] < NEVER
+            for p in places(request)
+            if not self.state.get(p[0]) and self.earliest(request, p, False)[0] < NEVER
         ]
         last = job.deadline - job.least
         if self.fifo:
@@ -418,16 +426,16 @@ class Pass:
         elif last < self.soonest(request, True, vacant, job.duration)[0] < NEVER:
             vacant = []
         first = bool(vacant) or not any(self.state.get(p) for p in request.partitions)
-        when, partition = self.soonest(request, not self.fifo, vacant, job.duration)
+        when, place = self.soonest(request, not self.fifo, vacant, job.duration)
         if vacant and self.fifo:
-            for name in vacant:
+            for name, _ in vacant:
                 self.state[name] = 2
                 self.blocked |= {n for n, node in self.nodes.items() if name in node.partitions}
-            out.heads.append((job.job_id, partition, when, []))
+            out.heads.append((job.job_id, place[0], when, []))
         elif vacant and when < NEVER:
-            self.promise(job, when, partition)
+            self.promise(job, when, place)
         else:
-            self.state.update(dict.fromkeys(vacant, 2))
+            self.state.update(dict.fromkeys((name for name, _ in vacant), 2))
         if when < NEVER:
             out.planned[job.job_id] = when
         leads = when < NEVER or (first and not fits)
@@ -480,7 +488,7 @@ class Pass:
         names = [
             name
             for name, node in self.nodes.items()
-            if any(matches(request, name, node, p) for p in request.partitions)
+            if any(matches(request, name, node, p) for p in places(request))
             and tasks_fit(request, node.capacity, node.capacity)
         ]
         return len(names), sum(self.nodes[name].usable for name in names)

@@ -16,10 +16,12 @@ from sched_core.oracle import (
     Job,
     Node,
     Pass,
+    Place,
     Start,
     choose,
     matches,
     need,
+    places,
     plain,
     settle,
     tasks_fit,
@@ -110,14 +112,14 @@ class Conservative:
         return out
 
     def gang(
-        self, request: Request, partition: str, start: int, end: int
+        self, request: Request, place: Place, start: int, end: int
     ) -> list[tuple[str, int]] | None:
-        """A gang that fits in a partition for all of a span."""
+        """A gang that fits in a place for all of a span."""
         required = list(dict.fromkeys(request.required))
         found = []
         for name in [*required, *(n for n in self.order if n not in required)]:
             node = self.nodes.get(name)
-            if node and node.usable and matches(request, name, node, partition):
+            if node and node.usable and matches(request, name, node, place):
                 count = tasks_fit(request, node.capacity, *self.offers(name, start, end))
                 if count:
                     found.append((name, count))
@@ -135,7 +137,7 @@ class Conservative:
         return [self.now, *sorted(t for t in ends if self.now < t <= horizon)]
 
     def earliest(self, job: Job, latest: int | None = None) -> tuple[Promise, bool] | None:
-        """Earliest hole of a job, in the first partition that has it, to end by its deadline.
+        """Earliest hole of a job, in the first place that has it, to end by its deadline.
 
         If that is not now, the longest hole from now on that will do is better.
         """
@@ -148,18 +150,18 @@ class Conservative:
         return found
 
     def hole(self, job: Job, length: int, latest: int | None) -> tuple[Promise, bool] | None:
-        """Earliest hole of so many seconds, in the first partition that has it."""
+        """Earliest hole of so many seconds, in the first place that has it."""
         for start in self.instants():
             end = start + length
             if (latest is not None and start > latest) or end > job.deadline:
                 break
             if self.licences.lacks(job.request.licences, start, end):
                 continue
-            for partition in job.request.partitions:
-                gang = self.gang(job.request, partition, start, end)
+            for place in places(job.request):
+                gang = self.gang(job.request, place, start, end)
                 if gang is not None:
                     rows = [self.row(job.request, name, t, start, end) for name, t in gang]
-                    return Promise(start, partition, rows, length), start == self.now
+                    return Promise(start, place[0], rows, length), start == self.now
         return None
 
     def row(
@@ -187,15 +189,16 @@ class Conservative:
     def keep(self, job: Job, promise: Promise, cause: MoveCause) -> None:
         """Book a promise of the last pass if it can be kept."""
         end = promise.start + job.duration
-        why = MoveCause.KEPT
-        for name, _, amounts in promise.rows:
-            node = self.nodes[name]
-            if not node.usable or not matches(job.request, name, node, promise.partition):
-                why = MoveCause.NODE
-            elif why == MoveCause.KEPT:
-                offers = self.offers(name, promise.start, end)
-                if not all(within(amounts, offer) for offer in offers):
-                    why = cause
+        held = [(name, self.nodes[name]) for name, _, _ in promise.rows]
+        stands = any(
+            place[0] == promise.partition
+            and all(n.usable and matches(job.request, name, n, place) for name, n in held)
+            for place in places(job.request)
+        )
+        why = MoveCause.KEPT if stands else MoveCause.NODE
+        for name, _, amounts in promise.rows if stands else []:
+            if not all(within(amounts, offer) for offer in self.offers(name, promise.start, end)):
+                why = cause
         lacks = self.licences.lacks(job.request.licences, promise.start, end)
         if why == MoveCause.KEPT and lacks:
             why = cause

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sched_core.oracle import Amounts, Held, Pass, matches, need, tasks_fit
+from sched_core.oracle import Amounts, Held, Pass, Place, matches, need, places, tasks_fit
 from sched_core.oracle import Node as PassNode
 from sched_core.request import Request
 
@@ -64,11 +64,11 @@ class PlacedPass(Pass):
         self.popular = popular
 
     def candidates(
-        self, request: Request, partition: str, end: int, heed: bool
+        self, request: Request, place: Place, end: int, heed: bool
     ) -> list[tuple[str, int]]:
         """As without, but those that are not required by weight, then score."""
-        found = super().candidates(request, partition, end, heed)
-        placement = self.placements[partition]
+        found = super().candidates(request, place, end, heed)
+        placement = self.placements[place[0]]
         if not heed or placement == "weight":
             return found
         keep = [c for c in found if c[0] in request.required]
@@ -98,7 +98,7 @@ class PlacedPass(Pass):
         lost = 0
         for request, records in self.popular:
             anywhere = replace(request, excluded=())
-            suits = any(matches(anywhere, name, node, p) for p in request.partitions)
+            suits = any(matches(anywhere, name, node, p) for p in places(request))
             fits = tasks_fit(request, node.capacity, node.capacity) > 0 and all(
                 amount <= free.get(d, 0) for d, amount in need(request, 1).items() if amount
             )

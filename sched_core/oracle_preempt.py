@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
-from sched_core.oracle import Amounts, Node, matches, tasks_fit
+from sched_core.oracle import Amounts, Node, Place, matches, places, tasks_fit
 from sched_core.request import Request
 
 
@@ -40,12 +40,12 @@ def free_without(
     return free
 
 
-def fits(nodes: dict[str, Node], request: Request, free: dict[str, Amounts], part: str) -> bool:
-    """Whether the gang fits in a partition into what is free."""
+def fits(nodes: dict[str, Node], request: Request, free: dict[str, Amounts], at: Place) -> bool:
+    """Whether the gang fits in a place into what is free."""
     hosts = {
         name: tasks_fit(request, node.capacity, free[name])
         for name, node in nodes.items()
-        if node.usable and matches(request, name, node, part)
+        if node.usable and matches(request, name, node, at)
     }
     required = [hosts.get(name, 0) for name in dict.fromkeys(request.required)]
     others = sorted((c for n, c in hosts.items() if n not in request.required and c), reverse=True)
@@ -69,7 +69,7 @@ def least(
     found = [
         (sum(jobs[i].lost for i in victims), len(victims))
         for victims in subsets(candidates(jobs, tier, now))
-        for part in request.partitions
-        if fits(nodes, request, free_without(nodes, jobs, victims), part)
+        for place in places(request)
+        if fits(nodes, request, free_without(nodes, jobs, victims), place)
     ]
     return min(found, default=None)

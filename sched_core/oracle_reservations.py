@@ -18,6 +18,7 @@ from sched_core.oracle import (
     Start,
     choose,
     matches,
+    places,
     plain,
     tasks_fit,
 )
@@ -301,7 +302,7 @@ class Guarded(Conservative):
         before = {name: self.nodes[name].usable for name in blocked}
         for name in blocked:
             self.nodes[name].usable = False
-        gangs = [(p, self.gang(job.request, p, self.now, end)) for p in job.request.partitions]
+        gangs = [(p[0], self.gang(job.request, p, self.now, end)) for p in places(job.request)]
         for name, usable in before.items():
             self.nodes[name].usable = usable
         for partition, gang in gangs:
@@ -344,11 +345,13 @@ class Guarded(Conservative):
     def _promise(self, job: Job, partition: str, start: int) -> None:
         """Hold nodes for the first of a partition: those that became able last."""
         request, end = job.request, start + job.duration
+        own = (place for place in places(request) if place[0] == partition)
+        place = next(place for place in own if self.gang(request, place, start, end))
         required = list(dict.fromkeys(request.required))
         found = []
         for name in [*required, *(n for n in self.order if n not in required)]:
             node = self.nodes.get(name)
-            if node and node.usable and matches(request, name, node, partition):
+            if node and node.usable and matches(request, name, node, place):
                 count = tasks_fit(request, node.capacity, *self.offers(name, start, end))
                 if count:
                     found.append((name, count))

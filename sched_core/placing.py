@@ -151,24 +151,26 @@ def start_gang(
     fifo: bool,
     lack: int,
 ) -> bool:
-    """Start one gang in the first of its partitions where it fits, if there is one.
+    """Start one gang in the first of its places where it fits, if there is one.
 
     `lack`: when its licences are short, FAR: never; then it does not start. If it does not, FAIL_FROM
-    says what fails with it. O(partitions x nodes x R + heads).
+    says what fails with it. O(places x nodes x R + heads).
     """
-    parts = req.parts
+    places = req.places
+    options = scratch.options
+    span = options.shape[1]
     most = req.shapes[HIGH, shape]
     first = int(lack < FAR)
     for alone in range(first, 2):  # then as if no promise and no blocked head stood in its way
         until = end if alone == 0 else 0
-        for option in range(parts.shape[1]):
-            part = parts[shape, option]
-            if part < 0 or (alone == 0 and fifo and scratch.options[STATE, part] > 0):
+        for option in range(places.shape[1]):
+            part = places[shape, option]
+            if part < 0 or (alone == 0 and fifo and options[STATE, part % span] > 0):
                 continue
             heed = alone == 0 or not fifo  # nothing is blocked but under FIFO: cursors still tell
             found = gather(cluster, req, scratch, shape, part, until, heed)
-            if alone == 0 and scratch.options[CHOICE, part] > 0:
-                arrange(cluster, req, scratch, shape, found, scratch.options[CHOICE, part])
+            if alone == 0 and options[CHOICE, part % span] > 0:
+                arrange(cluster, req, scratch, shape, found, options[CHOICE, part % span])
             size = choose(cluster, req, scratch, shape, found, most)
             if size > 0 and alone == 0:
                 commit(cluster, req, timeline, queue, scratch, shape, part, row, size, now, end)

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sched_core import jit, views, views_conservative
+from sched_core.alternatives import place_span
 from sched_core.backfill import run_pass
 from sched_core.codes import Placement
-from sched_core.columns import BITS, Ints
+from sched_core.columns import Ints
 from sched_core.heads import lead
 from sched_core.licence_views import licence_columns
 from sched_core.memory import NOBODY, Memory
@@ -28,11 +29,8 @@ from sched_core.survey import refresh
 from sched_core.tables import (
     CPU,
     DURATION_MAX,
-    MEMORY,
     JobTable,
     NodeTable,
-    NodeUse,
-    Request,
     RunningTable,
     ShapeTable,
 )
@@ -209,7 +207,7 @@ def _demand(shapes: ShapeTable) -> Ints:
 
 def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int, suited_words: int) -> Scratch:
     parts = len(nodes.partition_names)
-    options = np.zeros((5, parts), np.int64)
+    options = np.zeros((5, place_span(nodes.partitions)), np.int64)
     options[views.PROMISE] = views.FAR
     counters = np.zeros(views.COUNTERS, np.int64)
     counters[views.NODES] = present
@@ -358,7 +356,8 @@ def _conservative(
         cluster, requests, timeline, queue, scratch, ids, last, terms, ties
     )
     made = _plan(jobs, ids, cluster, timeline, queue, scratch, now)
-    return replace(made, **conservative.heads_of(queue, held, ids))
+    span = scratch.options.shape[1]
+    return replace(made, **conservative.heads_of(queue, held, ids, span))
 
 
 def _plan(
@@ -371,6 +370,7 @@ def _plan(
     now: int,
 ) -> Plan:
     """What the kernel wrote, cut to length and with job ids."""
+    span = scratch.options.shape[1]
     started, rows, heads, examined = scratch.counters[views.STARTS : views.EXAMINED + 1].tolist()
     starts, records = queue.starts, queue.records
     head = scratch.heads[:, :heads]
@@ -378,14 +378,14 @@ def _plan(
     known = head[views.HEAD_TIME] < LATEST
     return Plan(
         start_job=jobs.id[starts[views.START_RECORD, :started]],
-        start_partition=starts[views.START_PART, :started],
+        start_partition=starts[views.START_PART, :started] % span,
         start_ptr=starts[views.START_END, : started + 1],
         node=timeline.rows[views.ROW_NODE, :rows],
         tasks=timeline.rows[views.ROW_TASKS, :rows],
         release=timeline.rows[views.ROW_RELEASE, :rows],
         amount=timeline.row_amount[:rows],
         head_job=jobs.id[head[views.HEAD_RECORD]],
-        head_partition=head[views.HEAD_PART],
+        head_partition=head[views.HEAD_PART] % span,
         head_start=np.where(known, head[views.HEAD_TIME], -1),
         head_ptr=head_ptr,
         head_node=cluster.nodes[views.HEAD_NODE, : head_ptr[-1]].copy(),
@@ -406,92 +406,3 @@ def _plan(
         moved_cause=np.zeros(len(queue.order), np.int64),
         reserved=np.zeros(len(queue.order), np.int32),
     )
-
-
-def feasible(nodes: NodeTable, request: Request) -> tuple[int, int]:
-    """Whether configured nodes could ever host a request, whatever their state and load.
-
-    Gives the number of nodes that could host a part of it (0: no gang is possible, also where
-    single nodes would do but are too few) and the dimension that is short on most nodes of its
-    partitions and features (-1: none is). Plain numpy, no kernel: for the check at submission.
-    O(partitions x nodes x R).
-    """
-    best, short = 0, -1
-    for name in request.partitions:
-        part = nodes.partition_names.find(name)
-        if part < 0:
-            continue
-        rows = _matching(nodes, request, part)
-        tasks, lacking = _empty_fit(nodes, request, rows)
-        if short < 0 and lacking.any():
-            short = int(np.argmax(lacking))
-        required = np.isin(rows, [nodes.names.find(r) for r in request.required])
-        if _gang_possible(request, tasks, required):
-            best = max(best, int(np.count_nonzero(tasks)))
-    return best, short if best == 0 else -1
-
-
-def _matching(nodes: NodeTable, request: Request, part: int) -> Ints:
-    """Rows of the nodes of a partition that have the features and are not excluded."""
-    n = nodes.rows
-    ok = nodes.use[:n] != NodeUse.ABSENT
-    ok &= (nodes.partitions[:n, part // BITS] >> (part % BITS)) & 1 == 1
-    if request.features:
-        having = np.zeros(n, bool)
-        for clause in request.features:
-            all_of = np.ones(n, bool)
-            for feature in clause:
-                bit = nodes.feature_names.find(feature)
-                if bit < 0:
-                    all_of[:] = False
-                else:
-                    all_of &= (nodes.features[:n, bit // BITS] >> (bit % BITS)) & 1 == 1
-            having |= all_of
-        ok &= having
-    excluded = [nodes.names.find(name) for name in request.excluded]
-    ok[[row for row in excluded if row >= 0]] = False
-    return np.flatnonzero(ok).astype(np.int64, copy=False)
-
-
-def _empty_fit(nodes: NodeTable, request: Request, rows: Ints) -> tuple[Ints, Ints]:
-    """Tasks that fit on each of the empty nodes, and on how many each dimension is too small."""
-    counted = request.ntasks > 0
-    cap = (request.ntasks_per_node or request.ntasks) if counted else 1
-    tasks = np.full(len(rows), cap, np.int64)
-    lacking = np.zeros(len(nodes.dims), np.int64)
-    for r, fixed, per in _needs(nodes, request):
-        if not counted:
-            fixed, per = fixed + per * request.tasks_each, 0  # noqa: PLW2901
-        have = nodes.capacity[rows, r] if r >= 0 else np.zeros(len(rows), np.int64)
-        left = have - fixed
-        fits = np.maximum(left // per if per else np.where(left >= 0, cap, 0), 0)
-        tasks = np.minimum(tasks, fits)
-        if r >= 0:
-            lacking[r] = np.count_nonzero(fits == 0)
-    return tasks, lacking
-
-
-def _needs(nodes: NodeTable, request: Request) -> list[tuple[int, int, int]]:
-    """Dimension (-1: no table knows it), amount per node and per task of what is asked for."""
-    needs = {
-        CPU: [request.cpu_per_node, request.cpu_per_task],
-        MEMORY: [request.memory_per_node, request.memory_per_task],
-    }
-    for column, gres in enumerate((request.gres_per_node, request.gres_per_task)):
-        for name, kind, count in gres:
-            total, typed = nodes.dims.find_gres(name, kind)
-            for r in (total, typed) if kind else (total,):
-                needs.setdefault(r, [0, 0])[column] += count
-    return [(r, fixed, per) for r, (fixed, per) in needs.items() if fixed or per]
-
-
-def _gang_possible(request: Request, tasks: Ints, required: NDArray[np.bool_]) -> bool:
-    """Whether a gang fits on nodes that host `tasks` each, the required ones among them."""
-    low, high = request.nodes_low, request.nodes_high
-    wanted = len(set(request.required))
-    if low > high or wanted > high or np.count_nonzero(tasks[required]) < wanted:
-        return False
-    if np.count_nonzero(tasks) < low:
-        return False
-    others = np.sort(tasks[~required])[::-1][: high - wanted]
-    return int(tasks[required].sum() + others.sum()) >= request.ntasks

@@ -208,14 +208,14 @@ def plan_queue(
     reservations have to do with it.
     """
     nodes, dims = cluster.nodes.shape[1], cluster.amounts.shape[2]
-    records, slots = _records(queue, ids, last, terms, requests.parts.shape[1])
+    records, slots = _records(queue, ids, last, terms, requests.places.shape[1])
     taken = len(last.node) if last is not None else 0
     planned = records[views_conservative.R_SLOT] >= 0
     shape = queue.jobs[views.J_SHAPE, queue.order[planned]]
     wide = np.minimum(requests.shapes[views.HIGH, shape], nodes)
     rows = int(wide.sum())
     if terms.leads:
-        rows = min(rows, nodes * scratch.options.shape[1])
+        rows = min(rows, nodes * scratch.heads.shape[1])
     rows = taken + min(rows, SEGMENTS_MAX // 4)
     held = Reservations(records, np.zeros((2, rows), np.int64), np.zeros((rows, dims), np.int64))
     if last is not None:
@@ -241,8 +241,11 @@ def plan_queue(
     return held
 
 
-def heads_of(queue: Queue, held: Reservations, ids: Ints) -> dict[str, Any]:
-    """The promises in queue order, as columns of a Plan, and what became of those of the last pass."""
+def heads_of(queue: Queue, held: Reservations, ids: Ints, span: int) -> dict[str, Any]:
+    """The promises in queue order, as columns of a Plan, and what became of those of the last pass.
+
+    `span` as in `alternatives.place_span`.
+    """
     records = held.records
     start, promised = records[views_conservative.R_START], records[views_conservative.R_PROMISED]
     some = np.flatnonzero(start < FAR)
@@ -255,7 +258,7 @@ def heads_of(queue: Queue, held: Reservations, ids: Ints) -> dict[str, Any]:
     moved = np.where(planned >= 0, np.maximum(planned - promised, 0), -1)
     return {
         "head_job": ids[some],
-        "head_partition": records[views_conservative.R_PART, some],
+        "head_partition": records[views_conservative.R_PART, some] % span,
         "head_start": np.where(start[some] < LATEST, start[some], -1),
         "head_ptr": ptr,
         "head_node": held.rows[views_conservative.ROW_NODE, rows],

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sched_core import jit, victims, views
+from sched_core.alternatives import place_span, places
 from sched_core.columns import Ints
 from sched_core.memory import Memory
 from sched_core.plan import _scratch
@@ -78,7 +79,7 @@ def plan_preemption(
 ) -> Preemption | None:
     """Victims for one job of a `shape` (row) and preemption `tier`, at `now` (s); None: impossible.
 
-    All partitions of the shape are tried; the least lost work counts, then the first partition.
+    All places of the shape are tried; the least lost work counts, then the first place.
     Changes no table. About thirty numpy calls and three kernels per partition; O(nodes x R +
     running allocations x R), plus searches within `policy.visits`.
     """
@@ -99,7 +100,9 @@ def preempt_among(
     """The same for candidates given as rows of the terms, cheapest first."""
     jit.compile_kernels()
     best: Preemption | None = None
-    for part in shapes.parts[shape].tolist():
+    span = place_span(nodes.partitions)
+    where = places(shapes.parts[[shape]], shapes.choices[[shape]], span)
+    for part in where[0].tolist():
         if part >= 0:
             found = _in_partition(nodes, shapes, running, chosen, shape, part, policy, now, memory)
             if found and (best is None or _rank(found) < _rank(best)):
@@ -163,7 +166,7 @@ def _in_partition(
         nodes=cluster.nodes[views.PICK_NODE, :size].copy(),
         tasks=cluster.nodes[views.PICK_TASKS, :size].copy(),
         amount=amount[:size],
-        partition=part,
+        partition=part % scratch.options.shape[1],
         lost_work=int(running.terms.lost_work(now)[taken].sum()),
         start=now + int(grace.max(initial=0)),
         exact=_exact(requests, view, shape, len(taken)),

@@ -175,6 +175,29 @@ def is_free(
 
 
 @kernel
+def place_of(
+    cluster: Cluster, req: Requests, queue: Queue, held: Reservations, i: int, span: int
+) -> int:
+    """The place of a promise that says its partition: the first of the shape's with all its nodes.
+
+    If none has, any of them: then `admit` finds the promise broken. O(places x rows).
+    """
+    places = req.places
+    records = held.records
+    shape = queue.jobs[J_SHAPE, queue.order[i]]
+    place = part = records[R_PART, i]
+    for option in range(places.shape[1]):
+        if places[shape, option] >= 0 and places[shape, option] % span == part:
+            place = places[shape, option]
+            inside = True
+            for k in range(records[R_FIRST, i], records[R_END, i]):
+                inside &= in_partition(cluster.partitions, held.rows[ROW_NODE, k], place)
+            if inside:
+                break
+    return int(place)
+
+
+@kernel
 def admit(
     cluster: Cluster,
     req: Requests,

@@ -8,7 +8,7 @@ from sched_core.names import GresAmount
 
 NTASKS_MAX = 1 << 20
 """Tasks one job may ask for: bounds the work arrays of a pass."""
-CLAUSES_MAX = 64
+CLAUSES_MAX = 256
 """Alternatives of a feature expression in disjunctive normal form."""
 AMOUNT_MAX = 1 << 40
 """Bound of one amount: products with NTASKS_MAX stay inside int64."""
@@ -47,6 +47,8 @@ class Request:
     """Only whole free nodes, all of whose resources are taken."""
     features: tuple[tuple[str, ...], ...] = ()
     """Disjunctive normal form: any of the clauses, each a conjunction. Empty: no condition."""
+    alternatives: tuple[tuple[str, ...], ...] = ()
+    """All nodes of a gang have all features of the same one of these. Empty: no condition."""
     required: tuple[str, ...] = ()
     """Nodes that must be part of the allocation."""
     excluded: tuple[str, ...] = ()
@@ -71,7 +73,7 @@ class Request:
             raise ValueError("a request needs CPU: give cpu_per_task or cpu_per_node")
         if not self.partitions:
             raise ValueError("a request names at least one partition")
-        if len(self.features) > CLAUSES_MAX:
+        if max(len(self.features), len(self.alternatives)) > CLAUSES_MAX:
             raise ValueError(f"more than {CLAUSES_MAX} alternatives of features")
         if any(not name or not 0 < count <= AMOUNT_MAX for name, count in self.licences) or (
             len({name for name, _ in self.licences}) < len(self.licences)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from sched_core.alternatives import AlternativeTable
 from sched_core.columns import Ints, bit_row, resized, room, words
 from sched_core.licences import LicenceTable
 from sched_core.nodes import NodeTable
@@ -19,6 +20,7 @@ class ShapeTable:
     Columns: `node_need[s, R]` and `task_need[s, R]` (amounts per node and per task), `ntasks[s]`
     (0: one gang member per node), `task_cap[s]` (most tasks on a node), `tasks_each[s]`,
     `low[s]`/`high[s]` (nodes), `exclusive[s]`, `parts[s, P]` (partition numbers, -1 padding),
+    `choices[s, A]` (numbers of `alternatives`, 0: no condition, -1 padding),
     `clauses[s, C, W]` with `nclauses[s]` (features: any clause whose bits a node has),
     `list_start[s]`, `nrequired[s]`, `nexcluded[s]` into `listed` (node rows: required, excluded),
     `users[s]`, `serial[s]` (another one for every request ever interned), `switches[s]` (most leaf
@@ -70,6 +72,8 @@ class ShapeTable:
         self.node_need: Ints = np.zeros((16, width), np.int64)
         self.task_need: Ints = np.zeros((16, width), np.int64)
         self.parts: Ints = np.full((16, 1), -1, np.int64)
+        self.alternatives = AlternativeTable(nodes.feature_names)
+        self.choices: Ints = np.zeros((16, 1), np.int64)
         self.clauses: Ints = np.zeros((16, 1, 1), np.int64)
         self.listed: Ints = np.zeros(16, np.int64)
         self.columns: Ints = np.zeros((len(self._NAMES), 16), np.int64)
@@ -120,10 +124,14 @@ class ShapeTable:
         assert self.users[row] >= times
         self.users[row] -= times
         if self.users[row] == 0:
-            del self._row_of[self.request(row)]
+            request = self.request(row)
+            for names in request.alternatives:
+                self.alternatives.give_back(names)
+            del self._row_of[request]
             self._requests[row] = None
             self._spare.append(row)
             self.licensed.pop(row, None)
+            self.choices[row] = -1
             self._listed_dead += int(self.nrequired[row] + self.nexcluded[row])
             self.nrequired[row] = self.nexcluded[row] = 0
             if self.relaxed[row] >= 0:
@@ -143,6 +151,7 @@ class ShapeTable:
         nodes, dims = self.nodes, self.nodes.dims
         parts = [nodes.partition_names.number(name) for name in request.partitions]
         clauses = [[nodes.feature_names.number(f) for f in clause] for clause in request.features]
+        choices = [self.alternatives.take(names) for names in request.alternatives] or [0]
         required = [nodes.names.number(name) for name in dict.fromkeys(request.required)]
         excluded = [nodes.names.number(name) for name in dict.fromkeys(request.excluded)]
         per_task = (request.cpu_per_task, request.memory_per_task, request.gres_per_task)
@@ -150,7 +159,7 @@ class ShapeTable:
         dims.vector(*per_task)  # registers what is new, before the widths are read
         node_need = np.array(dims.vector(*per_node), np.int64)
         task_need = np.array(dims.vector(*per_task), np.int64)
-        self._fit_columns(len(parts), len(clauses))
+        self._fit_columns(len(parts), len(clauses), len(choices))
         if request.ntasks == 0:
             node_need += task_need * request.tasks_each
             task_need[:] = 0
@@ -169,6 +178,8 @@ class ShapeTable:
         self.serial[row] = self._serial
         self.parts[row] = -1
         self.parts[row, : len(parts)] = parts
+        self.choices[row] = -1
+        self.choices[row, : len(choices)] = choices
         self.nclauses[row] = len(clauses)
         for i, clause in enumerate(clauses):
             self.clauses[row, i] = bit_row(clause, self.clauses.shape[2])
@@ -177,7 +188,7 @@ class ShapeTable:
             number = self.licences.names.number
             self.licensed[row] = tuple((number(name), n) for name, n in request.licences)
 
-    def _fit_columns(self, parts: int, clauses: int) -> None:
+    def _fit_columns(self, parts: int, clauses: int, choices: int) -> None:
         self.nodes.fit_columns()
         rows = max(room(self.rows), len(self.users))
         width = self.nodes.dims.width
@@ -189,6 +200,9 @@ class ShapeTable:
         longest = max(parts, self.parts.shape[1])
         if (rows, longest) != self.parts.shape:
             self.parts = resized(self.parts, rows, longest, fill=-1)
+        most = max(choices, self.choices.shape[1])
+        if (rows, most) != self.choices.shape:
+            self.choices = resized(self.choices, rows, most, fill=-1)
         most = max(clauses, self.clauses.shape[1])
         depth = words(len(self.nodes.feature_names))
         if (rows, most, depth) != self.clauses.shape:
@@ -196,7 +210,7 @@ class ShapeTable:
 
     def fit_words(self) -> None:
         """Widen what depends on dimensions and features named since the last request."""
-        self._fit_columns(0, 0)
+        self._fit_columns(0, 0, 0)
 
     def _write_lists(self, row: int, required: list[int], excluded: list[int]) -> None:
         if self._listed_dead > 64 and self._listed_dead > self._listed_end // 2:
@@ -227,7 +241,8 @@ class ShapeTable:
         out.nodes = nodes
         out._row_of, out._requests = dict(self._row_of), list(self._requests)  # noqa: SLF001
         out._spare, out.licensed = list(self._spare), dict(self.licensed)  # noqa: SLF001
-        for name in ("node_need", "task_need", "parts", "clauses", "listed", "columns"):
+        out.alternatives = self.alternatives.overlaid()
+        for name in ("node_need", "task_need", "parts", "choices", "clauses", "listed", "columns"):
             setattr(out, name, getattr(self, name).copy())
         out._bind()  # noqa: SLF001  (a copy of its own class)
         return out

@@ -85,12 +85,12 @@ def start_shortened(
     profile: Profile,
     i: int,
 ) -> int:
-    """Start a task of record `i` now with the longest time limit that fits, in the first partition.
+    """Start a task of record `i` now with the longest time limit that fits, in the first place.
 
     1: it started; 0: it fits in none, not even with its least limit; -1: no room in the bounds of
-    the pass. O(partitions x log(limit) x `gather_now`).
+    the pass. O(places x log(limit) x `gather_now`).
     """
-    parts = req.parts
+    places = req.places
     counters = scratch.counters
     row = queue.order[i]
     shape = queue.jobs[J_SHAPE, row]
@@ -99,8 +99,8 @@ def start_shortened(
     if licensed(queue, shape):
         most = min(most, first_lack(queue, shape, now, now + most) - now)
     best, best_part = 0, -1
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
+    for option in range(places.shape[1]):
+        part = places[shape, option]
         if part >= 0 and most > best and most >= least:
             length = longest_fit(cluster, req, scratch, profile, shape, part, least, most)
             if length > best:

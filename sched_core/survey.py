@@ -46,10 +46,10 @@ from sched_core.views import (
 
 @inlined
 def in_any(cluster: Cluster, req: Requests, shape: int, node: int) -> bool:
-    """Whether a node is in a partition of a shape and has its features. O(partitions + clauses)."""
-    parts = req.parts
-    for option in range(parts.shape[1]):
-        part = parts[shape, option]
+    """Whether a node is in a place of a shape and has its features. O(places + clauses)."""
+    places = req.places
+    for option in range(places.shape[1]):
+        part = places[shape, option]
         if part >= 0 and in_partition(cluster.partitions, node, part):
             return has_features(cluster.features, node, req.shapes, req.clauses, shape)
     return False
@@ -92,7 +92,7 @@ def count_configured(cluster: Cluster, req: Requests, shape: int) -> None:
 def gang_possible(
     cluster: Cluster, req: Requests, scratch: Scratch, shape: int, part: int, usable: bool
 ) -> bool:
-    """Whether a gang fits on empty nodes of a partition: all configured, or the `usable` ones.
+    """Whether a gang fits on empty nodes of a place: all configured, or the `usable` ones.
 
     KIND_COUNT must be without the nodes that the shape names. O(kinds x R).
     """
@@ -142,18 +142,18 @@ def survey_shape(cluster: Cluster, req: Requests, scratch: Scratch, shape: int) 
     """Fill what configuration says of a shape: MATCHING, USABLE, CODE, `suits`, `suited`; SHORT.
 
     CODE is 0 if usable nodes could host it when empty, else NODE_NOT_AVAIL or NEVER; with NEVER,
-    SHORT is the dimension in which most nodes always lack something. O(partitions x kinds x R).
+    SHORT is the dimension in which most nodes always lack something. O(places x kinds x R).
     """
     dims = cluster.dims
     shapes = req.shapes
-    parts = req.parts
+    places = req.places
     set_marks(cluster, req, shape, 1)
     without_named(cluster, req, shape, EXCLUDED, -1)
     count_configured(cluster, req, shape)
     without_named(cluster, req, shape, REQUIRED, -1)
     ever, able = False, False
-    for question in range(2 * parts.shape[1]):  # of each partition: the usable nodes, then all
-        part, usable = parts[shape, question >> 1], question & 1 == 0
+    for question in range(2 * places.shape[1]):  # of each place: the usable nodes, then all
+        part, usable = places[shape, question >> 1], question & 1 == 0
         if part >= 0 and not able and (usable or not ever):
             possible = gang_possible(cluster, req, scratch, shape, part, usable)
             ever |= possible

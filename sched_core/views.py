@@ -24,7 +24,7 @@ class Cluster(NamedTuple):
     nodes: Matrix
     """[columns, n], see below."""
     partitions: Matrix
-    """[n, words]"""
+    """[n, words] bits of partitions, then of the other places."""
     features: Matrix
     """[n, words]"""
     dims: Matrix
@@ -118,6 +118,8 @@ class Requests(NamedTuple):
     """[3, s, R]: PER_NODE, PER_TASK, PER_FIRST."""
     parts: Matrix
     """[s, longest] partition numbers, -1 padding."""
+    places: Matrix
+    """[s, most] where gangs are looked for: partitions, or parts of them (`alternatives`)."""
     clauses: Cube
     """[s, most, words] features."""
     listed: Vector
@@ -313,9 +315,9 @@ class Scratch(NamedTuple):
     counters: Vector
     """[COUNTERS], see below."""
     options: Matrix
-    """[5, p]: STATE, PROMISE, AHEAD, FOUND, CHOICE."""
+    """[5, span of places]: STATE, PROMISE, AHEAD, FOUND, CHOICE of partitions."""
     heads: Matrix
-    """[4, p + 1]"""
+    """[4, partitions + 1]"""
     keys: Vector
     """[most of nodes and switches] scratch of sorts by switch."""
 

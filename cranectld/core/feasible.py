@@ -65,13 +65,13 @@ def tasks_on(kind: NodeClass, part: Component) -> int:
 def shortfall(state: State, spec: JobSpec) -> str:
     """Why no set of nodes of any of the spec's partitions could ever host it; empty: one could."""
     part = spec.components[0]
-    wanted = features.parse(part.features) if part.features else ()
     reasons = []
     for name in spec.partitions:
-        reason = _short_in(state, state.partitions[name], part, wanted)
-        if not reason:
-            return ""
-        reasons.append(reason)
+        for wanted in features.parse(part.features).choices():
+            reason = _short_in(state, state.partitions[name], part, wanted)
+            if not reason:
+                return ""
+            reasons.append(reason)
     return reasons[0]
 
 
@@ -85,7 +85,7 @@ def _short_in(
     if need.high < need.low:
         return f"it needs at least {need.low} nodes and allows at most {need.high}"
     counts = _members(state, partition, part)
-    suited = {kind: n for kind, n in counts.items() if _has(kind, wanted)}
+    suited = {kind: n for kind, n in counts.items() if features.has(kind.features, wanted)}
     if not suited:
         return _no_nodes(where, part, counts)
     fitting = {kind: tasks_on(kind, part) for kind in suited}
@@ -114,10 +114,6 @@ def _members(state: State, partition: PartitionConfig, part: Component) -> dict[
         if kind in counts:
             counts[kind] -= 1
     return {kind: n for kind, n in counts.items() if n > 0}
-
-
-def _has(kind: NodeClass, wanted: features.Alternatives) -> bool:
-    return not wanted or any(all(f in kind.features for f in names) for names in wanted)
 
 
 def _room(

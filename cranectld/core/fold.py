@@ -145,6 +145,7 @@ class RequestCache:
 def request_of(spec: JobSpec) -> Request:
     """What the scheduling core places: the first component of a resolved spec."""
     part = spec.components[0]
+    wanted = features.parse(part.features)
     return Request(
         partitions=spec.partitions,
         cpu_per_task=part.cpus_per_task,
@@ -156,7 +157,8 @@ def request_of(spec: JobSpec) -> Request:
         min_nodes=part.min_nodes,
         max_nodes=part.max_nodes,
         exclusive=part.exclusive,
-        features=features.parse(part.features) if part.features else (),
+        features=wanted.every,
+        alternatives=wanted.same,
         required=part.nodelist,
         excluded=part.exclude,
     )

@@ -259,7 +259,9 @@ def _place(state: State, job: Job, rooms: dict[str, _Room]) -> PlannedStart | No
         partition = state.partitions.get(name)
         if partition is None or not partition.up:
             continue
-        chosen = _choose(part, [rooms[n] for n in partition.nodes if n in rooms])
+        there = [rooms[n] for n in partition.nodes if n in rooms]
+        ways = (_choose(part, there, c) for c in features.parse(part.features).choices())
+        chosen = next((way for way in ways if way is not None), None)
         if chosen is not None:
             taken = [room.take(part, tasks) for room, tasks in chosen]
             return PlannedStart(
@@ -268,13 +270,14 @@ def _place(state: State, job: Job, rooms: dict[str, _Room]) -> PlannedStart | No
     return None
 
 
-def _choose(part: Component, rooms: list[_Room]) -> list[tuple[_Room, int]] | None:
-    """Nodes and tasks on each; required nodes first."""
-    clauses = features.parse(part.features) if part.features else ()
+def _choose(
+    part: Component, rooms: list[_Room], wanted: features.Alternatives
+) -> list[tuple[_Room, int]] | None:
+    """Nodes and tasks on each, all with the features wanted; required nodes first."""
     fitting = [
         room for room in rooms
         if room.node.config.name not in part.exclude
-        and (not clauses or any(set(c) <= set(room.node.config.features) for c in clauses))
+        and features.has(room.node.config.features, wanted)
     ]  # fmt: skip
     fitting.sort(key=lambda room: room.node.config.name not in part.nodelist)
     low = max(part.min_nodes, 1, len(part.nodelist))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -42,7 +43,7 @@ MALFORMED = [
     (dependency.parse, "BAD_DEPENDENCY", ["afterok:1,afterok:2?afterok:3", "singleton:1", "12"]),
     (dependency.parse, "BAD_DEPENDENCY", ["afterok:1+5", "after:1+x", "afterok:0", "afterok:1_x"]),
     (dependency.parse, "BAD_DEPENDENCY", ["afterok" + ":1" * 2000, "expand:12"]),
-    (features.parse, "BAD_FEATURES", ["[a|b]", "a*2", "a&", "|a", "(a", "a)", "a b", "a,b", "!a"]),
+    (features.parse, "BAD_FEATURES", ["[a*2|b]", "a*2", "a&", "|a", "(a", "a)", "a b", "a,b", "!a"]),
     (features.parse, "BAD_FEATURES", ["(" * 50 + "a" + ")" * 50, "&".join(["(a|b)"] * 2 + ["("])]),
     (features.parse, "BAD_FEATURES", ["&".join(f"(a{i}|b{i})" for i in range(20)), "x" * 5000]),
     (selector.parse, "BAD_SELECTOR", ["", "x", "0", "12_", "12_[", "12_[3-1]", "12.x", "12+", "12,,13"]),
@@ -222,10 +223,35 @@ def test_dependencies():
 
 
 def test_features_bind_and_over_or():
-    assert features.parse("a&b|c") == (("a", "b"), ("c",))
-    assert features.parse("(a|b)&c") == (("a", "c"), ("b", "c"))
+    assert features.parse("a&b|c").every == (("a", "b"), ("c",))
+    assert features.parse("(a|b)&c").every == (("a", "c"), ("b", "c"))
     assert features.normalise("c | b&a | a") == "a|c"
-    assert features.parse("  ") == ()
+    assert features.parse("  ") == features.Constraint()
+
+
+def test_alternatives_in_brackets_hold_for_all_nodes_together():
+    parsed = features.parse("ib & [r2|r1]")
+    assert parsed == features.Constraint((("ib",),), (("r1",), ("r2",)))
+    assert parsed.choices() == ((("ib", "r1"),), (("ib", "r2"),))
+    assert parsed.met_by([("ib", "r1"), ("ib", "r1", "r2")])
+    assert not parsed.met_by([("ib", "r1"), ("ib", "r2")])
+    assert not parsed.met_by([("r1",), ("r1",)])
+    assert features.normalise("[b|a]&(d|c)") == "(c|d)&[a|b]"
+    assert features.normalise("[a]&c") == "a&c"
+    assert features.normalise("[a|a&b]") == "a"
+    assert features.normalise("[a|b]&[c|d]") == "[a&c|a&d|b&c|b&d]"
+    for bad, why in [
+        ("[a|b]|c", "brackets beside '|'"),
+        ("([a|b])&c", "brackets within parentheses"),
+        ("[a|[b|c]]", "brackets within parentheses"),
+        ("[a|b", "a '[' without its ']'"),
+        ("[]", "a feature is missing before ']'"),
+        ("&".join(f"[a{i}|b{i}]" for i in range(7)), "more than 64 alternatives in brackets"),
+    ]:
+        with pytest.raises(CraneError, match=re.escape(why)) as caught:
+            features.parse(bad)
+        assert caught.value.code == ErrorCode.BAD_FEATURES
+        assert caught.value.hint
 
 
 def test_selectors():

@@ -189,7 +189,20 @@ def test_feature_normal_form_means_the_same(expression, has):
         expression.replace("&", " and ").replace("|", " or "), {n: n in has for n in "abcde"}
     )
     found = features.parse(expression)
-    assert any(has.issuperset(names) for names in found) == truth
+    assert any(has.issuperset(names) for names in found.every) == truth
+    assert found.met_by([tuple(has)]) == truth
+    assert features.parse(features.format_features(found)) == found
+
+
+@quick
+@given(expressions, expressions, st.lists(st.sets(st.sampled_from("abcde")), min_size=1))
+def test_brackets_ask_all_nodes_for_the_same_alternative(outside, inside, nodes):
+    found = features.parse(f"{outside}&[{inside}]")
+    every, same = features.parse(outside).every, features.parse(inside).every
+    truth = any(all(node.issuperset(a) for node in nodes) for a in same) and all(
+        any(node.issuperset(a) for a in every) for node in nodes
+    )
+    assert found.met_by([tuple(node) for node in nodes]) == truth
     assert features.parse(features.format_features(found)) == found
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from sched_core import oracle
 from sched_core.codes import MoveCause, VerdictCode
+from sched_core.feasible import feasible
 from sched_core.oracle_conservative import Bounds, Conservative, Last
 from sched_core.oracle_licences import Licences
 from sched_core.oracle_limits import Limit
-from sched_core.plan import Plan, Policy, PolicyKind, feasible, plan
+from sched_core.plan import Plan, Policy, PolicyKind, plan
 from sched_core.plan_conservative import Promises
 from sched_core.tables import Request, Tables
 
@@ -47,6 +48,7 @@ def random_request(rng: random.Random, names: list[str]) -> Request:
         max_nodes=rng.choice([0, low, low + 1]) if low else 0,
         exclusive=rng.random() < 0.1,
         features=rng.choice([(), (), (), (("x",),)]),
+        alternatives=rng.choice([(), (), (), (("y",), ("x",)), (("x", "y"), ("y",))]),
         required=tuple(rng.sample(names, 1)) if rng.random() < 0.1 else (),
         excluded=tuple(rng.sample(names, 1)) if rng.random() < 0.1 else (),
     )
@@ -62,6 +64,7 @@ def crowded_request(rng: random.Random) -> Request:
         ntasks=packed,
         min_nodes=0 if packed else low,
         max_nodes=2 if packed else 0,
+        alternatives=(("x",), ("y",)) if rng.random() < 0.3 else (),
     )
 
 
@@ -107,7 +110,7 @@ class Cluster:
         parts = tuple(rng.sample(["p", "q"], rng.choice([1, 2, 2])))
         if self.crowded:
             cpu, parts, gres = 4000, ("p",), (("gpu", "a", 1), ("gpu", "b", rng.randint(1, 2)))
-        feats = ("x",) if rng.random() < 0.6 else ()
+        feats = tuple(f for f in ("x", "y") if rng.random() < 0.6)
         usable, weight = self.crowded or rng.random() < 0.9, rng.choice([1, 1, 2])
         settings_ = {"partitions": parts, "features": feats, "usable": usable, "weight": weight}
         row = self.tables.nodes.set(name, cpu=cpu, memory=memory, gres=gres, **settings_)

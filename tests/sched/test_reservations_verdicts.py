@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sched_core.codes import VerdictCode
-from sched_core.plan import Plan, Policy, PolicyKind, feasible, plan
+from sched_core.feasible import feasible
+from sched_core.plan import Plan, Policy, PolicyKind, plan
 from sched_core.remedy import RemedyKind, remedies
 from sched_core.reservations import Acl, Principal, Repeat, Reservation
 from sched_core.tables import Request, Tables

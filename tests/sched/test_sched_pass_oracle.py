@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from sched_core import oracle
 from sched_core.codes import VerdictCode
+from sched_core.feasible import feasible
 from sched_core.oracle_licences import Licences
 from sched_core.oracle_limits import Limit
-from sched_core.plan import Plan, Policy, PolicyKind, feasible, plan
+from sched_core.plan import Plan, Policy, PolicyKind, plan
 from sched_core.tables import Request, Tables
 
 EXAMPLES = int(os.environ.get("SCHED_EXAMPLES", "120"))
@@ -48,6 +49,7 @@ def random_request(rng: random.Random, names: list[str]) -> Request:
         max_nodes=rng.choice([0, low, low + 1]) if low else 0,
         exclusive=rng.random() < 0.1,
         features=rng.choice([(), (), (("x",),), (("x", "y"), ("z",))]),
+        alternatives=rng.choice([(), (), (), (("x",), ("y",)), (("z",), ("y", "x"), ("x",))]),
         required=tuple(rng.sample(names, 1)) if rng.random() < 0.1 else (),
         excluded=tuple(rng.sample(names, 1)) if rng.random() < 0.1 else (),
     )
@@ -358,7 +360,7 @@ def test_every_record_has_a_verdict_and_every_blocked_one_an_estimate(seed: int)
     for i, job_id in enumerate(made.job.tolist()):
         code, request = VerdictCode(int(made.code[i])), requests[job_id]
         if code in {VerdictCode.RESOURCES, VerdictCode.PRIORITY} and job_id not in heads:
-            alone = twin.soonest(request, False, request.partitions)[0]
+            alone = twin.soonest(request, False, oracle.places(request))[0]
             ahead = [when for _, part, when, _ in twin.out.heads if part in request.partitions]
             assert made.planned[i] in {alone, max(alone, min(ahead, default=alone))}
             assert code == VerdictCode.PRIORITY or made.planned[i] == alone

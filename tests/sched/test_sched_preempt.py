@@ -128,7 +128,7 @@ class Situation:
 
     def fits_without(self, request: Request, victims: list[int], part: str) -> bool:
         free = oracle_preempt.free_without(self.nodes, self.jobs, victims)
-        return oracle_preempt.fits(self.nodes, request, free, part)
+        return oracle_preempt.fits(self.nodes, request, free, (part, ()))
 
     def check(self, request: Request, found: Preemption) -> None:
         """What holds of every preemption, exact or not."""

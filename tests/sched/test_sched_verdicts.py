@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sched_core.codes import VerdictCode
-from sched_core.plan import Plan, Policy, PolicyKind, feasible, plan
+from sched_core.feasible import feasible
+from sched_core.plan import Plan, Policy, PolicyKind, plan
 from sched_core.tables import DURATION_MAX, Request, Tables
 
 EASY, FIFO = Policy(PolicyKind.EASY), Policy(PolicyKind.FIFO)

@@ -92,7 +92,6 @@ class _Commit:
     def _fits(self, job: Job, planned: PlannedStart) -> bool:
         """Whether all nodes are usable and have what the start takes of them."""
         part = job.submission.spec.components[0]
-        wanted = features.parse(part.features) if part.features else ()
         for share in planned.shares:
             node = self.state.nodes[share.node]
             room = self._room(node)
@@ -105,9 +104,11 @@ class _Commit:
                 or share.cpus <= 0
             ):
                 return False
-            if wanted and not any(all(f in node.config.features for f in w) for w in wanted):
-                return False
             if part.exclude and share.node in part.exclude:
+                return False
+        if part.features:
+            having = [self.state.nodes[share.node].config.features for share in planned.shares]
+            if not features.parse(part.features).met_by(having):
                 return False
         if len(planned.shares) == 1 and not part.nodelist:
             return True

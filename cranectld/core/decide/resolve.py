@@ -167,8 +167,9 @@ def _check_features(state: State, expression: str) -> None:
     except CraneError as error:
         raise bad(error.message, error.hint) from None
     known = {name: None for kind in state.classes for name in kind.features}
-    missing = [name for names in wanted for name in names if name not in known]
-    if missing and all(any(name in missing for name in names) for names in wanted):
+    ways = [names for choice in wanted.choices() for names in choice]
+    missing = [name for names in ways for name in names if name not in known]
+    if missing and all(any(name in missing for name in names) for names in ways):
         raise Rejected(
             Refusal.UNSATISFIABLE,
             f"no node has the feature {missing[0]}",
