@@ -99,6 +99,7 @@ TABLE: tuple[Option, ...] = (
     Option("cpus-per-task", "c", "N", values.cpus, help="CPUs of each task; 0.5 is half a CPU"),
     Option("mem", "", "SIZE", values.memory, "mem_per_node", "memory per node: 500M, 4G; 0: all (with --exclusive)", env="MEM_PER_NODE", group="memory"),
     Option("mem-per-cpu", "", "SIZE", values.memory, help="memory per CPU", group="memory"),
+    Option("mem-per-gpu", "", "SIZE", values.memory, help="memory per GPU of the node", group="memory"),
     Option("gres", "", "LIST", values.resources, help="generic resources per node: gpu:a100:2,npu:4"),
     Option("gpus-per-node", "", "[TYPE:]N", values.gpus, help="GPUs per node", group="gpus"),
     Option("gpus-per-task", "", "[TYPE:]N", values.gpus, help="GPUs per task", group="gpus"),

@@ -5,7 +5,7 @@ Command line over variables (`CSUB_*`, then `SBATCH_*`) over lines in the script
 
 from __future__ import annotations
 
-from crane import environment, signals, timespec
+from crane import environment, memspec, signals, timespec
 from crane.errors import CraneError, ErrorCode
 from crane.jobspec import (
     UNLIMITED,
@@ -179,6 +179,9 @@ def _component(given: Mapping[str, Any], notices: list[str]) -> Component:
         )
     if given.get("mem_per_cpu") == 0:
         raise _conflict("--mem-per-cpu=0 has no meaning", "use --exclusive --mem=0")
+    gres = _gres(given, least, most, tasks, per_node)
+    if "mem_per_gpu" in given:
+        memory = _memory_of_gpus(given["mem_per_gpu"], gres)
     return Component(
         min_nodes=least,
         max_nodes=most,
@@ -188,7 +191,7 @@ def _component(given: Mapping[str, Any], notices: list[str]) -> Component:
         cpus_given="cpus_per_task" in given,
         mem_per_node=memory or 0,
         mem_per_cpu=given.get("mem_per_cpu", 0),
-        gres=_gres(given, least, most, tasks, per_node),
+        gres=gres,
         exclusive=given.get("exclusive", False),
         features=given.get("features", ""),
         nodelist=given.get("nodelist", ()),
@@ -244,6 +247,20 @@ def _gres(
             f"{gpus[0].name} is asked for by --gres and by a --gpus option", "use one of them"
         )
     return tuple(sorted(found + gpus, key=lambda item: (item.name, item.type)))
+
+
+def _memory_of_gpus(each: int, gres: tuple[Gres, ...]) -> int:
+    """MiB per node of `--mem-per-gpu`: so much for each GPU that the job has there."""
+    gpus = sum(item.count for item in gres if item.name == "gpu")
+    if not gpus:
+        raise _conflict("--mem-per-gpu without GPUs", "ask for GPUs too, or use --mem")
+    if each == 0:
+        raise _conflict("--mem-per-gpu=0 has no meaning", "use --exclusive --mem=0")
+    if each * gpus > memspec.MAX_MIB:
+        raise CraneError(
+            ErrorCode.BAD_MEMORY, f"--mem-per-gpu: {gpus} GPUs make more than any node could have"
+        )
+    return each * gpus
 
 
 def _share(amount: int, least: int, most: int, option: str) -> int:

@@ -97,6 +97,7 @@ def test_memory_of_a_more_important_source_replaces_the_other_kind():
     found = component("--mem=4G", directives="#SBATCH --mem-per-cpu=1G\n")
     assert (found.mem_per_node, found.mem_per_cpu) == (4096, 0)
     refused("CONFLICT", build, "--mem=4G --mem-per-cpu=1G")
+    refused("CONFLICT", build, "--mem=4G --mem-per-gpu=1G --gpus-per-node=1")
 
 
 def test_flags_in_the_environment():
@@ -310,3 +311,34 @@ def test_the_table_is_unambiguous_and_the_help_complete(tool):
 
 def test_limits_on_arguments():
     refused(ErrorCode.LIMIT_EXCEEDED, build, ["job.sh", *["x"] * 20_000])
+
+
+@pytest.mark.parametrize(
+    ("given", "memory"),
+    [
+        ("--gpus-per-node=2", 6144),
+        ("--gres=gpu:a100:3,npu:4", 9216),
+        ("--gres=gpu:a100:1,gpu:v100:1", 6144),
+        ("-G 4 -N 2", 6144),
+        ("--gpus-per-task=2 --ntasks-per-node=4", 24576),
+        ("-n 4 -N 2 --gpus-per-task=1", 6144),
+    ],
+)
+def test_memory_per_gpu_is_memory_of_the_nodes_gpus(given, memory):
+    found = component(f"--mem-per-gpu=3G {given}")
+    assert (found.mem_per_node, found.mem_per_cpu) == (memory, 0)
+    found = component(given, directives="#SBATCH --mem-per-gpu=3G\n")
+    assert found.mem_per_node == memory
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("--mem-per-gpu=1G", "CONFLICT"),
+        ("--mem-per-gpu=1G --gres=npu:2", "CONFLICT"),
+        ("--mem-per-gpu=0 --gpus-per-node=1", "CONFLICT"),
+        ("--mem-per-gpu=900P --gpus-per-node=4", "BAD_MEMORY"),
+    ],
+)
+def test_memory_per_gpu_needs_gpus_and_a_possible_amount(given, code):
+    refused(code, build, given)
