@@ -162,7 +162,7 @@ class RunningTable:
         free = self.nodes.free[where, : parked.shape[1]]
         lacking = ((free < parked) & (parked > 0)).any(axis=1)
         parent = np.array(self.nodes.dims.parent)[: parked.shape[1]]
-        for total in set(parent[parent >= 0].tolist()):  # devices without a type, too
+        for total in np.unique(parent[parent >= 0]).tolist():  # devices without a type, too
             types = parent == total
             plain = parked[:, total] - parked[:, types].sum(axis=1)
             lacking |= (free[:, total] - free[:, types].sum(axis=1) < plain) & (plain > 0)

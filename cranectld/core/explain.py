@@ -31,9 +31,9 @@ REASONS: dict[VerdictCode, Reason] = {
     VerdictCode.PARTITION_NODE_LIMIT: Reason.PARTITION_NODE_LIMIT,
     VerdictCode.RESERVATION: Reason.RESERVATION,
     VerdictCode.LICENSES: Reason.LICENSES,
-    VerdictCode.DEADLINE: Reason.DEADLINE,
     VerdictCode.LIMIT: Reason.ASSOCIATION_JOB_LIMIT,
     VerdictCode.REQUEUE_HOLD: Reason.JOB_HOLD_MAX_REQUEUE,
+    VerdictCode.DEADLINE: Reason.DEADLINE,
 }
 """Every verdict in Slurm's words; of a limit on amounts, see `reason_for`."""
 

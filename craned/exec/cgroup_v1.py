@@ -42,6 +42,8 @@ _WHEN_NEEDED = ("cpuset", "devices")
 _REUSABLE_BYTES = 4 << 20
 _UNLIMITED = b"-1"
 _RACES = 5
+_GONE = (errno.ENOENT, errno.ENODEV)
+"""The group was removed: before its file was opened, or after."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,15 @@ class _Place:
     def write(self, name: str, value: bytes) -> None:
         """Write a control file."""
         os.pwrite(self.file(name), value, 0)
+
+    def read(self, name: str, flags: int = os.O_RDONLY) -> bytes:
+        """Contents of a control file; none if somebody has removed the group."""
+        try:
+            return read_fd(self.file(name, flags))
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return b""
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -186,27 +197,31 @@ class V1Group(StepGroup):
         place = self._by_controller.get("pids")
         if place is None:
             return not self.processes()
-        return read_fd(place.file("pids.current", os.O_RDONLY)) == b"0\n"
+        return place.read("pids.current") in (b"0\n", b"")  # nobody is in a removed one
 
     def kill(self) -> None:
         # With no room for another process a fork bomb cannot outrun the killing.
         if "pids" in self._by_controller and self._limits.get("pids", 0) != -1:
-            self._by_controller["pids"].write("pids.max", b"0")
+            try:
+                self._by_controller["pids"].write("pids.max", b"0")
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
             self._limits["pids"] = -1
         super().kill()
 
     def _oom_kills(self) -> int:
-        data = read_fd(self._by_controller["memory"].file("memory.oom_control"))
+        data = self._by_controller["memory"].read("memory.oom_control")
         return int(data.rpartition(b"oom_kill ")[2] or b"0") if b"oom_kill " in data else 0
 
     def usage(self) -> Usage:
         cpu, peak, oom = -1, -1, 0
         place = self._by_controller.get("cpuacct")
-        if place is not None:
-            cpu = int(read_fd(place.file("cpuacct.usage"))) // 1000
+        if place is not None and (data := place.read("cpuacct.usage", os.O_RDWR)):
+            cpu = int(data) // 1000
         place = self._by_controller.get("memory")
-        if place is not None:
-            peak = int(read_fd(place.file("memory.max_usage_in_bytes")))
+        if place is not None and (data := place.read("memory.max_usage_in_bytes", os.O_RDWR)):
+            peak = int(data)
             seen = self._oom_kills()
             oom, self._oom_seen = seen - self._oom_seen, seen
         return Usage(cpu, peak, oom)
@@ -217,8 +232,8 @@ class V1Group(StepGroup):
             return False
         place = self._by_controller.get("memory")
         if place is not None:
-            used = int(read_fd(place.file("memory.usage_in_bytes", os.O_RDONLY)))
-            if used > _REUSABLE_BYTES:
+            used = place.read("memory.usage_in_bytes")
+            if not used or int(used) > _REUSABLE_BYTES:
                 return False  # page cache of the last job would count against the next one
         # Children of steps are listed as links: 2 are the directory's own.
         return os.fstat(self._tracking().directory).st_nlink <= 2
@@ -361,7 +376,7 @@ class V1Backend(CgroupBackend):
 
             return repeat_until(lambda: not processes_below(directory), strike)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
+            if error.errno not in _GONE:
                 raise
             return True  # its shim, which had closed its socket before it left, was faster
         finally:
