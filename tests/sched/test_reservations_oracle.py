@@ -42,6 +42,7 @@ def random_request(rng: random.Random, names: list[str]) -> Request:
         max_nodes=rng.choice([0, low + 1]) if low else 0,
         exclusive=rng.random() < 0.15,
         features=(("x",),) if rng.random() < 0.15 else (),
+        alternatives=(("x",), ("y",)) if rng.random() < 0.25 else (),
         required=tuple(rng.sample(names, 1)) if rng.random() < 0.1 else (),
         excluded=tuple(rng.sample(names, 1)) if rng.random() < 0.1 else (),
     )
@@ -78,7 +79,7 @@ class Site:
         cpu = rng.choice([2000, 4000])
         gres = (("gpu", "a", rng.randint(1, 2)), ("gpu", "b", 1)) if rng.random() < 0.5 else ()
         parts = tuple(rng.sample(["p", "q"], rng.choice([1, 2, 2])))
-        feats = ("x",) if rng.random() < 0.7 else ()
+        feats = tuple(name for name in "xy" if rng.random() < 0.6)
         weight, usable = rng.choice([1, 1, 2]), rng.random() < 0.92
         row = self.tables.nodes.set(
             name,
