@@ -46,13 +46,20 @@ class Situation:
         cpu, memory = rng.choice([4000, 8000]), rng.choice([60, 100])
         gres = rng.choice([(), (("gpu", "a", 4),), (("gpu", "a", 2), ("gpu", "b", 2))])
         parts, weight = rng.choice([("p",), ("q",), PARTS, PARTS]), rng.choice([1, 1, 1, 2])
+        feats = tuple(name for name in "xy" if rng.random() < 0.7)
         row = self.tables.nodes.set(
-            name, cpu=cpu, memory=memory, gres=gres, partitions=parts, weight=weight
+            name,
+            cpu=cpu,
+            memory=memory,
+            gres=gres,
+            partitions=parts,
+            features=feats,
+            weight=weight,
         )
         amounts = oracle.vector(cpu, memory, gres)
         dims = [self.tables.dims.name(r) for r in range(len(self.tables.dims))]
         amounts = {key: amounts[key] for key in dims if key in amounts}
-        twin = oracle.Node(row, amounts, frozenset(parts), frozenset(), True, weight, {})
+        twin = oracle.Node(row, amounts, frozenset(parts), frozenset(feats), True, weight, {})
         twin.free = dict(amounts)
         self.twins[name] = twin
         taken = {"cpu": rng.choice([0, 0, 1000, 3000]), "memory": rng.choice([0, 20])}
@@ -77,6 +84,7 @@ class Situation:
             ntasks=rng.choice([0, 0, 0, 2, 5]),
             min_nodes=rng.choice([0, 0, 2]),
             exclusive=rng.random() < 0.1,
+            alternatives=rng.choice([(), (), (("x",), ("y",))]),
             required=("n0",) if rng.random() < 0.1 else (),
             excluded=("n1",) if rng.random() < 0.1 else (),
         )
@@ -117,7 +125,8 @@ def test_a_pass_equals_its_oracle(
             )
         ]
         part = parts.text(int(made.start_partition[i]))
-        assert oracle.Start(int(made.start_job[i]), part, gang, int(made.start_limit[i])) == start
+        limit = int(made.start_limit[i])
+        assert oracle.Start(int(made.start_job[i]), part, gang, limit) == start
     assert made.starts == len(twin.out.starts)
     for i, job_id in enumerate(made.job.tolist()):
         assert int(made.code[i]) == twin.out.code[job_id]

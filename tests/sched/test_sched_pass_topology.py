@@ -51,11 +51,14 @@ class Situation:
     def _add_node(self, rng: random.Random, name: str) -> None:
         leaf, parts = rng.choice(["s0", "s1", "s2", ""]), rng.choice([("p",), ("p", "q")])
         cpu = rng.choice([2000, 3000])
-        row = self.tables.nodes.set(name, cpu=cpu, memory=0, partitions=parts, switch=leaf)
+        feats = tuple(name for name in "xy" if rng.random() < 0.7)
+        row = self.tables.nodes.set(
+            name, cpu=cpu, memory=0, partitions=parts, features=feats, switch=leaf
+        )
         self.leaves[name] = leaf or "-"
         amounts = {"cpu": cpu, "memory": 0}
         self.twins[name] = oracle.Node(
-            row, amounts, frozenset(parts), frozenset(), True, 1, dict(amounts)
+            row, amounts, frozenset(parts), frozenset(feats), True, 1, dict(amounts)
         )
         if rng.random() < 0.6:
             end, taken = NOW + rng.choice([3, 8, 15]), rng.choice([1000, 2000])
@@ -73,6 +76,7 @@ class Situation:
             min_nodes=rng.choice([1, 2, 2, 3, 4]),
             max_nodes=rng.choice([0, 4]),
             switches=rng.choice([0, 1, 1, 2]),
+            alternatives=rng.choice([(), (), (("x",), ("y",))]),
             required=("n0",) if rng.random() < 0.1 else (),
         )
 
