@@ -170,17 +170,16 @@ def step(
 ) -> int:
     """Plan one task of record `i`, whose promise (`mine`) is lifted: its start, FAR if there is none.
 
-    -1: there was no room for it in the bounds of the pass. Started or promised otherwise; FAR may
-    also mean that nothing is better than its promise. What is promised is all its time limit, to
-    end by its deadline; only what starts now may be given less. O(search + nodes of the gang x segments).
+    -1: no room for it in the bounds of the pass. FAR may also mean that nothing is better than its
+    promise. What is promised is all its time limit, to end by its deadline; only what starts now may
+    be given less. O(search + nodes of the gang x segments).
     """
     records = held.records
     state = profile.state
     counters = scratch.counters
     shapes = req.shapes
-    row = queue.order[i]
+    row, now = queue.order[i], state[NOW]
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
-    now = state[NOW]
     limit = min(state[HORIZON], records[R_LATEST, i])
     if mine:
         limit = max(records[R_START, i] - 1, now)

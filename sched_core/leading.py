@@ -201,6 +201,49 @@ def block_nodes(cluster: Cluster, scratch: Scratch, part: int) -> None:
             nodes[BLOCKED, nodes[ORDER, k]] = 1
 
 
+@inlined
+def soonest_hole(
+    cluster: Cluster,
+    req: Requests,
+    queue: Queue,
+    scratch: Scratch,
+    profile: Profile,
+    windows: Windows,
+    shape: int,
+    duration: int,
+    slot: int,
+    limit: int,
+) -> int:
+    """Earliest start in places of partitions where nobody waits, up to `limit`; FAR: there is none.
+
+    SOONEST says it of each partition, OPTION in which place; that one is searched last.
+    """
+    places = req.places
+    options = scratch.options
+    state = profile.state
+    span = options.shape[1]
+    best, last = FAR, -1
+    options[SOONEST, :] = FAR
+    for turn in range(places.shape[1] + 1):
+        again = turn == places.shape[1]
+        option = state[OPTION] if again else turn
+        if again and (best == FAR or last == option):
+            break
+        part, until = places[shape, option], best if again else limit
+        if part < 0 or options[PROMISE, part % span] < FAR:
+            continue
+        mine = slot + option
+        when = hole(
+            cluster, req, queue, scratch, profile, windows, mine, shape, part, duration, until
+        )
+        last = option
+        options[SOONEST, part % span] = min(options[SOONEST, part % span], when)
+        if when < best:
+            best = when
+            state[OPTION] = option
+    return best
+
+
 @kernel
 def lead(
     cluster: Cluster,
@@ -218,76 +261,39 @@ def lead(
     blocks all of them, where it could run. A record without any start there blocks nobody.
     """
     parts = req.parts
-    places = req.places
     records = held.records
     state = profile.state
     options = scratch.options
-    span = options.shape[1]
     row = queue.order[i]
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
-    slot = records[R_SLOT, i]
-    code = queue.records[V_CODE, i]
+    code, behind = queue.records[V_CODE, i], False
     if code not in (RESOURCES, PRIORITY, LICENSES):
         return
     limit = min(state[HORIZON], records[R_LATEST, i], latest_start(queue, row))
-    best, last, behind = FAR, -1, False
-    for option in range(parts.shape[1]):
-        if parts[shape, option] >= 0:
-            options[SOONEST, parts[shape, option]] = FAR
-    for option in range(places.shape[1]):
-        part = places[shape, option]
-        if part < 0 or options[PROMISE, part % span] < FAR:
-            behind |= part >= 0
-            continue
-        when = hole(
-            cluster,
-            req,
-            queue,
-            scratch,
-            profile,
-            windows,
-            slot + option,
-            shape,
-            part,
-            duration,
-            limit,
-        )
-        last = option
-        options[SOONEST, part % span] = min(options[SOONEST, part % span], when)
-        if when < best:
-            best = when
-            state[OPTION] = option
+    slot = records[R_SLOT, i]
+    best = soonest_hole(
+        cluster, req, queue, scratch, profile, windows, shape, duration, slot, limit
+    )
     for option in range(parts.shape[1]):
         part = parts[shape, option]
-        if part >= 0 and options[SOONEST, part] < FAR and state[LEADS] == FIRST_BLOCKS:
+        if part >= 0 and options[PROMISE, part] < FAR:
+            behind = True
+        elif part >= 0 and options[SOONEST, part] < FAR and state[LEADS] == FIRST_BLOCKS:
             options[PROMISE, part] = options[SOONEST, part]
             block_nodes(cluster, scratch, part)
     if code != LICENSES:
         queue.records[V_CODE, i] = PRIORITY if best == FAR and behind else RESOURCES
     if best == FAR:
         return
-    part = places[shape, state[OPTION]]
-    if state[LEADS] != FIRST_BLOCKS:
-        if last != state[OPTION]:
-            hole(
-                cluster,
-                req,
-                queue,
-                scratch,
-                profile,
-                windows,
-                slot + state[OPTION],
-                shape,
-                part,
-                duration,
-                best,
-            )
-        if not promise_first(cluster, req, queue, scratch, profile, windows, held, i, best):
-            queue.records[V_CODE, i] = NOT_REACHED
-            return
-    options[PROMISE, part % span] = best
+    place = req.places[shape, state[OPTION]]
+    if state[LEADS] != FIRST_BLOCKS and not promise_first(
+        cluster, req, queue, scratch, profile, windows, held, i, best
+    ):
+        queue.records[V_CODE, i] = NOT_REACHED
+        return
+    options[PROMISE, place % options.shape[1]] = best
     records[R_START, i] = best
-    records[R_PART, i] = part
+    records[R_PART, i] = place
     queue.planned[i] = best
 
 

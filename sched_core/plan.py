@@ -205,6 +205,20 @@ def _demand(shapes: ShapeTable) -> Ints:
     return out
 
 
+def _timeline(nodes: NodeTable, running: RunningTable, memory: Memory, starts: int) -> Timeline:
+    """What runs, and room for so many starts, and for one gang more."""
+    rows = starts + nodes.rows
+    return views.Timeline(
+        release_order=running.releases(),
+        running=running.columns,
+        run_amount=running.amount,
+        rows=np.empty((views.ROW_COLUMNS, rows), np.int64),
+        row_amount=np.empty((rows, len(nodes.dims)), np.int64),
+        releases=memory.releases(running),
+        buckets=np.empty(views.BUCKETS + 1, np.int64),
+    )
+
+
 def _scratch(nodes: NodeTable, shapes: ShapeTable, present: int, suited_words: int) -> Scratch:
     parts = len(nodes.partition_names)
     options = np.zeros((5, place_span(nodes.partitions)), np.int64)
@@ -273,19 +287,10 @@ def _make(
     order = jobs.order()
     least_cpu = _least_cpu(shapes)
     bound = _most_rows(nodes, shapes, jobs, order, least_cpu)
-    starts, rows = min(policy.max_starts, bound), min(policy.max_starts, bound) + nodes.rows
     running.fit_columns()
     cluster, requests = memory.bind(nodes, shapes, barred)
-    dims = len(nodes.dims)
-    timeline = views.Timeline(
-        release_order=running.releases(),
-        running=running.columns,
-        run_amount=running.amount,
-        rows=np.empty((views.ROW_COLUMNS, rows), np.int64),
-        row_amount=np.empty((rows, dims), np.int64),
-        releases=memory.releases(running),
-        buckets=np.empty(views.BUCKETS + 1, np.int64),
-    )
+    starts = min(policy.max_starts, bound)
+    timeline = _timeline(nodes, running, memory, starts)
     start_rows = np.zeros((3, starts + 1), np.int64)
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
     records = np.empty((views.RECORD_COLUMNS, len(order)), np.int32)
