@@ -110,7 +110,7 @@ TABLE: tuple[Option, ...] = (
     Option("partition", "p", "LIST", values.words, "partitions", "partitions, in order of preference"),
     Option("nodelist", "w", "LIST", values.hosts, help="nodes the job must have"),
     Option("exclude", "x", "LIST", values.hosts, help="nodes the job must not have"),
-    Option("constraint", "C", "EXPR", values.constraint, "features", "node features: a&b|c; [r1|r2]: all nodes of the same"),
+    Option("constraint", "C", "EXPR", values.constraint, "features", "node features: a&b|c; of all nodes [r1|r2]; [r1*2&r2*4]"),
     Option("reservation", "", "NAME", values.name, help="run within a reservation"),
     Option("switches", "", "N[@TIME]", values.text, help="at most N switches between the nodes", env=""),
     # When.

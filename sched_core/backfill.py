@@ -38,6 +38,7 @@ from sched_core.views import (
     J_PLAIN,
     J_SHAPE,
     LOW,
+    MEMBERS,
     NODES,
     PLAIN,
     ROWS,
@@ -149,8 +150,8 @@ def run_pass(
 ) -> int:
     """A pass from place `first` of the queue on; gives the place of the next to be made a head.
 
-    `sched_core.heads.lead` does that, then the pass goes on behind it; at the end of the queue it is
-    over. All it says is in `queue`, `timeline`, `scratch`. Invariants: what starts fits now in every
+    `sched_core.heads.lead` does that, then the pass goes on behind it; so it does where a heterogeneous
+    job has its turn (`bundle_heads.decide`). At the end of the queue it is over. All it says is in `queue`, `timeline`, `scratch`. Invariants: what starts fits now in every
     dimension; a gang starts as a whole; no start delays a promise. O(shapes x nodes + placements +
     records). Finding heads is kept out because it is rare and would be compiled twice.
     """
@@ -175,6 +176,8 @@ def run_pass(
         queue.planned[i] = -1
         records[V_PLACED, i] = 0
         counters[EXAMINED] += 1
+        if req.shapes[MEMBERS, shape] > 0:
+            break
         if not start_tasks(cluster, req, timeline, queue, scratch, i, now, fifo != 0):
             if may_lead(req, queue, scratch, shape, now):
                 break

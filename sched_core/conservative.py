@@ -15,18 +15,19 @@ what is behind it and still fits is kept.
 
 from __future__ import annotations
 
+from sched_core.bundles_conservative import admit_record, step_bundle, try_bundle
 from sched_core.codes import MoveCause
 from sched_core.filling import try_now
 from sched_core.fit import choose
 from sched_core.holes import candidates, earliest_hole
-from sched_core.jit import entry, inlined, kernel
+from sched_core.jit import entry, inlined
 from sched_core.leading import lead
 from sched_core.licence_holes import licensed_hole
 from sched_core.licencecheck import licensed, take_licences
 from sched_core.outcome import explain, is_open, is_over, start_gang
 from sched_core.passover import gate_of
 from sched_core.profile import build
-from sched_core.promises import admit, have_room, lift, mark_rows, occupy, own, place_of
+from sched_core.promises import forget, have_room, lift, mark_rows, occupy, own, place_of
 from sched_core.report import LATEST
 from sched_core.shortened import start_shortened, try_shortened
 from sched_core.verdict import (
@@ -49,6 +50,7 @@ from sched_core.views import (
     J_SHAPE,
     J_TIME_MIN,
     LOW,
+    MEMBERS,
     NTASKS,
     PICK_NODE,
     ROWS,
@@ -110,7 +112,7 @@ def keep_promises(
         if 0 <= records[R_PROMISED, i] < FAR and in_time(queue, i, start, state[NOW]):
             records[R_START, i] = start
             records[R_PART, i] = place_of(cluster, req, queue, held, i, span)
-            if admit(cluster, req, queue, profile, held, i, BY_RUNNING):
+            if admit_record(cluster, req, queue, profile, held, i, BY_RUNNING):
                 state[LAST_HELD] = i + 1
 
 
@@ -184,6 +186,8 @@ def step(
     if mine:
         limit = max(records[R_START, i] - 1, now)
     limit = min(limit, queue.jobs[J_DEADLINE, row] - duration)
+    if shapes[MEMBERS, shape] > 0:
+        return step_bundle(cluster, req, timeline, queue, scratch, profile, held, i, mine, limit)
     slot = records[R_SLOT, i]
     when = best_hole(cluster, req, queue, scratch, profile, windows, slot, shape, duration, limit)
     if when != now and queue.jobs[J_TIME_MIN, row] > 0:
@@ -225,14 +229,6 @@ def step(
     records[R_END, i] = at + size
     state[HELD_ROWS] = at + size
     return when
-
-
-@kernel
-def forget(profile: Profile, held: Reservations, i: int) -> None:
-    """The promise of record `i`, lifted, is given up: others may have what it held. O(rows)."""
-    mark_rows(profile, held, i, True)
-    held.records[R_START, i] = FAR
-    profile.state[EPOCH] = profile.state[CLOCK]
 
 
 @inlined
@@ -325,7 +321,7 @@ def go_before(
     if ahead:
         for k in range(i + 1, state[LAST_HELD]):
             if records[R_START, k] < FAR:
-                admit(cluster, req, queue, profile, held, k, BY_AHEAD)
+                admit_record(cluster, req, queue, profile, held, k, BY_AHEAD)
 
 
 @entry
@@ -365,12 +361,14 @@ def run_conservative(
         if leads == 0 and planned:
             go_before(cluster, req, timeline, queue, scratch, profile, windows, held, i)
         elif leads == 0 or planned:
-            if queue.jobs[J_TIME_MIN, row] > 0:
+            if req.shapes[MEMBERS, shape] > 0:
+                try_bundle(cluster, req, timeline, queue, scratch, profile, held, i)
+            elif queue.jobs[J_TIME_MIN, row] > 0:
                 try_shortened(cluster, req, timeline, queue, scratch, profile, i)
             else:
                 try_now(cluster, req, timeline, queue, scratch, profile, i)
             if leads > 0:
-                lead(cluster, req, queue, scratch, profile, windows, held, i)
+                lead(cluster, req, timeline, queue, scratch, profile, windows, held, i)
         else:
             records[V_CODE, i] = NOT_REACHED
         if records[V_CODE, i] != STARTED:

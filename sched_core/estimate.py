@@ -25,6 +25,7 @@ from sched_core.views import (
     KIND,
     KIND_DONE,
     LOW,
+    MEMBERS,
     NEAR,
     NEXCLUDED,
     NREQUIRED,
@@ -64,7 +65,7 @@ def countable(req: Requests, shape: int) -> bool:
     shapes = req.shapes
     places = req.places
     alone = places.shape[1] == 1 or places[shape, 1] < 0
-    named = shapes[NREQUIRED, shape] + shapes[NEXCLUDED, shape]
+    named = shapes[NREQUIRED, shape] + shapes[NEXCLUDED, shape] + shapes[MEMBERS, shape]
     anywhere = shapes[NEAR, shape] == 0 or shapes[NEAR, shape] >= FEWEST
     return bool(
         anywhere
@@ -264,5 +265,10 @@ def estimate(
     for shape in req.missing[:alone].tolist():
         if counters[STEPS] >= budget:
             break
-        when = search(cluster, req, timeline, queue, scratch, shape, 0, 0, 0, now)
+        if req.shapes[MEMBERS, shape] > 0:
+            from sched_core.bundle_heads import search_together  # noqa: PLC0415  (see `plan`)
+
+            when = search_together(cluster, req, timeline, queue, scratch, shape, 0, 0, -1, now)
+        else:
+            when = search(cluster, req, timeline, queue, scratch, shape, 0, 0, 0, now)
         req.shapes[EARLIEST, shape] = when

@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sched_core.columns import BITS, Ints
-from sched_core.tables import CPU, MEMORY, NodeTable, NodeUse, Request
+from sched_core.tables import CPU, MEMORY, Bundle, NodeTable, NodeUse, Request
 
 
-def feasible(nodes: NodeTable, request: Request) -> tuple[int, int]:
+def feasible(nodes: NodeTable, request: Request | Bundle) -> tuple[int, int]:
     """Whether configured nodes could ever host a request, whatever their state and load.
 
     Gives the number of nodes that could host a part of it (0: no gang is possible, also where
     single nodes would do but are too few) and the dimension that is short on most nodes of its
-    partitions and features (-1: none is). Plain numpy, no kernel: for the check at submission.
-    O(partitions x nodes x R).
+    partitions and features (-1: none is). Of a heterogeneous job the component with the fewest
+    counts, each by itself. Plain numpy, no kernel: for the check at submission.
+    O(places x nodes x R).
     """
+    if isinstance(request, Bundle):
+        return min(feasible(nodes, component) for component in request.components)
     best, short = 0, -1
     for name, all_of in product(request.partitions, request.alternatives or ((),)):
         part = nodes.partition_names.find(name)

@@ -190,7 +190,7 @@ def install(
             options[AHEAD, parts[shape, option]] += 1
 
 
-def _latest_start(queue: Queue, row: int) -> int:
+def last_start(queue: Queue, row: int) -> int:
     """The last instant from which a record's least limit still ends by its deadline."""
     jobs = queue.jobs
     deadline = int(jobs[J_DEADLINE, row])
@@ -215,7 +215,7 @@ def lead(
     sort_starts(timeline, scratch.counters)
     held = int(not fifo)
     when = search(cluster, req, timeline, queue, scratch, shape, duration, 1, held, now)
-    latest = _latest_start(queue, int(row))
+    latest = last_start(queue, int(row))
     found = scratch.options[FOUND]
     found[found > latest] = FAR
     if latest < when < FAR:  # it would miss its deadline: no promise, and it blocks nobody

@@ -6,7 +6,9 @@ others). A job fits where it fits from its start to its end, so shadow times hee
 
 from __future__ import annotations
 
-from sched_core.fit import choose, hosts, in_partition
+from sched_core.bundles_conservative import hole_together
+from sched_core.bundles_leading import block_nodes, lead_bundle
+from sched_core.fit import choose, hosts
 from sched_core.holes import candidates, is_single, sink
 from sched_core.jit import entry, inlined, kernel
 from sched_core.licence_holes import hole
@@ -16,7 +18,6 @@ from sched_core.promises import have_room, occupy
 from sched_core.timegates import latest_start
 from sched_core.verdict import LICENSES, NOT_REACHED, PRIORITY, RESOURCES
 from sched_core.views import (
-    BLOCKED,
     CAND_NODE,
     CAND_TASKS,
     CURSOR,
@@ -27,6 +28,7 @@ from sched_core.views import (
     J_DURATION,
     J_SHAPE,
     LOW,
+    MEMBERS,
     NODES,
     NREQUIRED,
     NTASKS,
@@ -41,6 +43,7 @@ from sched_core.views import (
     Queue,
     Requests,
     Scratch,
+    Timeline,
 )
 from sched_core.views import FOUND as SOONEST
 from sched_core.views_conservative import (
@@ -193,15 +196,6 @@ def promise_first(
 
 
 @inlined
-def block_nodes(cluster: Cluster, scratch: Scratch, part: int) -> None:
-    """FIFO: no node of a partition is for anybody behind its first that waits. O(nodes)."""
-    nodes = cluster.nodes
-    for k in range(scratch.counters[NODES]):
-        if in_partition(cluster.partitions, nodes[ORDER, k], part):
-            nodes[BLOCKED, nodes[ORDER, k]] = 1
-
-
-@inlined
 def soonest_hole(
     cluster: Cluster,
     req: Requests,
@@ -248,6 +242,7 @@ def soonest_hole(
 def lead(
     cluster: Cluster,
     req: Requests,
+    timeline: Timeline,
     queue: Queue,
     scratch: Scratch,
     profile: Profile,
@@ -267,6 +262,11 @@ def lead(
     row = queue.order[i]
     shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
     code, behind = queue.records[V_CODE, i], False
+    if req.shapes[MEMBERS, shape] > 0:
+        if lead_bundle(cluster, req, timeline, queue, scratch, profile, held, i):
+            held_to_front(cluster, req, scratch, windows)
+            state[CACHED] = 0
+        return
     if code not in (RESOURCES, PRIORITY, LICENSES):
         return
     limit = min(state[HORIZON], records[R_LATEST, i], latest_start(queue, row))
@@ -301,6 +301,7 @@ def lead(
 def find_starts(
     cluster: Cluster,
     req: Requests,
+    timeline: Timeline,
     queue: Queue,
     scratch: Scratch,
     profile: Profile,
@@ -329,10 +330,25 @@ def find_starts(
                 continue
             row = queue.order[i]
             shape, duration = queue.jobs[J_SHAPE, row], queue.jobs[J_DURATION, row]
-            best = FAR
+            best, several = FAR, req.shapes[MEMBERS, shape] > 0
+            if several:
+                limit = min(state[HORIZON], held.records[R_LATEST, i])
+                best = hole_together(
+                    cluster,
+                    req,
+                    timeline,
+                    queue,
+                    scratch,
+                    profile,
+                    shape,
+                    duration,
+                    -1,
+                    False,
+                    limit,
+                )
             for option in range(places.shape[1]):
                 part = places[shape, option]
-                if part < 0:
+                if part < 0 or several:
                     break
                 limit = min(best - 1, state[HORIZON], held.records[R_LATEST, i])
                 when = hole(

@@ -40,7 +40,7 @@ def short_of(queue: Queue, shape: int) -> int:
     return -1
 
 
-@kernel
+@entry
 def first_lack(queue: Queue, shape: int, start: int, end: int) -> int:
     """First instant from `start`, before `end`, at which a licence is short; FAR: there is none.
 

@@ -11,8 +11,7 @@ from sched_core.jit import inlined
 from sched_core.views import CHAIN_ABOVE, CHAIN_FIRST, CHAIN_HIGH, CHAIN_LOW, Queue
 
 
-@inlined
-def over_limit(queue: Queue, shape: int, row: int) -> int:
+def exceeded(queue: Queue, shape: int, row: int) -> int:
     """Column of the limit that a start of a shape would exceed, from `row` up; -1: none.
 
     Only what the shape asks for is held against it. O(depth x R).
@@ -29,8 +28,7 @@ def over_limit(queue: Queue, shape: int, row: int) -> int:
     return -1
 
 
-@inlined
-def charge(queue: Queue, shape: int, row: int) -> None:
+def count(queue: Queue, shape: int, row: int) -> None:
     """A start counts from `row` up. O(depth x R). Invariant: where it was not over, left >= 0."""
     demand = queue.demand
     left = queue.limit_left
@@ -40,3 +38,9 @@ def charge(queue: Queue, shape: int, row: int) -> None:
         for column in range(chain[CHAIN_LOW, at], chain[CHAIN_HIGH, at]):
             left[at, column] -= demand[shape, column]
         at = chain[CHAIN_ABOVE, at]
+
+
+over_limit = inlined(exceeded)
+"""`exceeded` within a kernel."""
+charge = inlined(count)
+"""`count` within a kernel."""

@@ -146,7 +146,12 @@ class Memory:
         columns = self._columns
         columns[: views.SHAPE_COLUMNS, :s] = shapes.columns[: views.SHAPE_COLUMNS, :s]
         columns[[views.CURSOR, views.NO_HEAD, views.CURSOR_BEYOND, views.BEYOND_FROM]] = 0
-        columns[[views.WAITING, views.NEAR]] = 0
+        columns[[views.WAITING, views.NEAR, views.WIDE]] = 0
+        columns[views.MEMBERS, :s] = shapes.members[:s]
+        columns[views.APART, :s] = shapes.apart[:s]
+        for row in shapes.bundles:
+            wide = np.minimum(shapes.high[shapes.components(row)], shapes.nodes.rows)
+            columns[views.WIDE, row] = wide.sum()
         columns[views.FAIL_FROM] = views.FAR
         columns[[views.EARLIEST, views.SETTLED]] = -1
         needs = np.empty((3, s, dims), np.int64)
@@ -155,6 +160,10 @@ class Memory:
         needs[views.PER_FIRST] = needs[views.PER_NODE] + needs[views.PER_TASK]
         span = place_span(shapes.nodes.partitions)
         place = places(shapes.parts, shapes.choices, span)
+        if shapes.bundles:  # what is counted of them is counted of their first components
+            place = place.copy()
+            rows = list(shapes.bundles)
+            place[rows] = place[[shapes.components(row)[0] for row in rows]]
         self._mark_simple(shapes, place, s, dims)
         listed = _listed(columns, shapes.listed, barred) if barred.size else shapes.listed
         rest = (shapes.parts, place, shapes.clauses, listed)
@@ -163,7 +172,7 @@ class Memory:
 
     def _mark_simple(self, shapes: ShapeTable, place: Ints, s: int, dims: int) -> None:
         """Which shapes ask for one task on one node of one place, and take it as they say."""
-        named = shapes.nrequired[:s] + shapes.nexcluded[:s]
+        named = shapes.nrequired[:s] + shapes.nexcluded[:s] + shapes.members[:s]
         alone = (shapes.ntasks[:s] == 0) & (shapes.low[:s] == 1) & (shapes.high[:s] == 1)
         alone &= (named == 0) & (place[:s, 1:] < 0).all(axis=1)
         parent = np.array(shapes.nodes.dims.parent)

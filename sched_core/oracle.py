@@ -457,9 +457,13 @@ class Pass:
                 total[key] = total.get(key, 0) + amount - per_node.get(key, 0)
         return {"jobs": 1, **total}
 
+    def demand_of(self, job: Job) -> Amounts:
+        """What one task of a record counts against limits."""
+        return self.demand(job.request)
+
     def over(self, job: Job) -> bool:
         """Whether a limit keeps the job from starting: then its verdict says which."""
-        found = exceeded(self.limits, job.limit, self.demand(job.request))
+        found = exceeded(self.limits, job.limit, self.demand_of(job))
         if found:
             self.out.code[job.job_id] = VerdictCode.LIMIT
             self.out.over[job.job_id] = found
@@ -479,7 +483,7 @@ class Pass:
                     if not self.start(job):
                         self.fail(job)
                         break
-                    charge(self.limits, job.limit, self.demand(job.request))
+                    charge(self.limits, job.limit, self.demand_of(job))
             self.out.matching[job.job_id] = self.counts(job.request)
         return self.out
 

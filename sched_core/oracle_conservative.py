@@ -220,7 +220,7 @@ class Conservative:
             old = self.last.promised.get(job.job_id)
             start = max(old.start, self.now) if old is not None else 0
             if old is not None and self.is_open(job) and start + job.duration <= job.deadline:
-                kept = Promise(start, old.partition, old.rows, job.duration)
+                kept = self.moved(old, start, job.duration)
                 self.keep(job, kept, MoveCause.RUNNING)
         seen = 0
         for place, job in enumerate(queue):
@@ -236,6 +236,14 @@ class Conservative:
                 else:
                     self.plan(job)
         return self
+
+    def moved(self, promise: Promise, start: int, length: int) -> Promise:
+        """The same promise for another instant."""
+        return Promise(start, promise.partition, promise.rows, length)
+
+    def started(self, job: Job, promise: Promise) -> Start:
+        """A promise for now as a start."""
+        return Start(job.job_id, promise.partition, promise.rows, promise.length)
 
     def go_before(self, job: Job, behind: list[Job]) -> None:
         """A record new to the queue is planned as if nothing was promised to those behind it."""
@@ -253,7 +261,7 @@ class Conservative:
         placed = 0
         while placed < job.count:
             old = self.promises.get(job.job_id)
-            demand = self.judge.demand(job.request)
+            demand = self.judge.demand_of(job)
             if exceeded(self.limits, job.limit, demand):
                 self.over(job, old)
                 return
@@ -277,7 +285,7 @@ class Conservative:
             for name, _, amounts in promise.rows:
                 for key, amount in amounts.items():
                     self.nodes[name].free[key] -= amount
-            self.starts.append(Start(job.job_id, promise.partition, promise.rows, promise.length))
+            self.starts.append(self.started(job, promise))
             charge(self.limits, job.limit, demand)
             placed += 1
             latest = None if old is not None else latest

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from sched_core.fit import choose, fill_amount, fill_room, gather
+from sched_core.fit import choose, gather
 from sched_core.jit import inlined, kernel
 from sched_core.preference import arrange
+from sched_core.taking import remember, take_gang
 from sched_core.views import (
-    AMOUNT,
     CHOICE,
     FAIL_FROM,
     FAR,
     FREE,
-    HEAD_TIME,
-    HEADS,
     HIGH,
-    HOLD_START,
-    NTASKS,
     PER_NODE,
-    PICK_NODE,
-    PICK_TASKS,
-    ROOM,
     ROW_NODE,
     ROW_RELEASE,
     ROW_TASKS,
     ROWS,
-    SPARE,
     START_END,
     START_PART,
     START_RECORD,
@@ -37,22 +29,6 @@ from sched_core.views import (
     Scratch,
     Timeline,
 )
-
-
-@inlined
-def remember(req: Requests, scratch: Scratch, shape: int, now: int, end: int) -> None:
-    """Note that a shape failed for jobs that end at `end`, for the promises that begin before then.
-
-    So does every job of it that runs beyond the last of these. O(heads).
-    """
-    shapes = req.shapes
-    counters = scratch.counters
-    heads = scratch.heads
-    last = now
-    for head in range(counters[HEADS]):
-        if heads[HEAD_TIME, head] < end:
-            last = max(last, heads[HEAD_TIME, head])
-    shapes[FAIL_FROM, shape] = min(shapes[FAIL_FROM, shape], last - now + 1)
 
 
 @inlined
@@ -69,40 +45,15 @@ def commit(
     now: int,
     end: int,
 ) -> None:
-    """Place the chosen gang: take its amounts, write its rows. O(nodes of the gang x R²).
-
-    Invariant: FREE and, beyond a promise, SPARE stay at least 0 in every dimension taken.
-    """
-    amounts = cluster.amounts
-    nodes = cluster.nodes
-    dims = cluster.dims
-    shapes = req.shapes
-    rows = timeline.rows
-    row_amount = timeline.row_amount
+    """Place the chosen gang: take its amounts, write its rows. As `take_gang`."""
     starts = queue.starts
     counters = scratch.counters
-    start, at = counters[STARTS], counters[ROWS]
-    for i in range(size):
-        node = nodes[PICK_NODE, i]
-        beyond = end > nodes[HOLD_START, node]
-        fill_room(amounts, dims, node, beyond)
-        fill_amount(cluster, req, shape, node, nodes[PICK_TASKS, i], ROOM)
-        for r in range(amounts.shape[2]):
-            amounts[FREE, node, r] -= dims[AMOUNT, r]
-            row_amount[at, r] = dims[AMOUNT, r]
-            if beyond:
-                amounts[SPARE, node, r] -= dims[AMOUNT, r]
-        rows[ROW_NODE, at] = node
-        rows[ROW_RELEASE, at] = max(end, now + 1)
-        rows[ROW_TASKS, at] = (
-            nodes[PICK_TASKS, i] if shapes[NTASKS, shape] > 0 else shapes[TASKS_EACH, shape]
-        )
-        at += 1
+    start = counters[STARTS]
+    take_gang(cluster, req, timeline, scratch, shape, size, now, end)
     starts[START_RECORD, start] = row
     starts[START_PART, start] = part
-    starts[START_END, start + 1] = at
+    starts[START_END, start + 1] = counters[ROWS]
     counters[STARTS] = start + 1
-    counters[ROWS] = at
 
 
 @inlined

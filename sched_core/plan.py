@@ -101,6 +101,8 @@ class Plan:
     """[rows] tasks on that node."""
     release: Ints
     """[rows] when it is free again, by the time limit that the start was given; see `start_limit`."""
+    component: Ints
+    """[rows] which component of a heterogeneous job takes it; of other jobs 0."""
     amount: Ints
     """[rows, dimensions] taken there: CPU in thousandths, memory in MiB, generic resources."""
     head_job: Ints
@@ -139,6 +141,8 @@ class Plan:
     """Instant of the pass."""
     head_tasks: Ints
     """Tasks on each of `head_node` (conservative, or beside reservations; else empty)."""
+    head_component: Ints
+    """Component of a heterogeneous job that is promised each of `head_node` (as `head_tasks`)."""
     head_amount: Ints
     """[rows, dimensions] promised there (conservative, or beside reservations; else empty)."""
     moved: Ints
@@ -191,7 +195,10 @@ def _most_rows(
     free = np.maximum(nodes.free[: nodes.rows, CPU], 0)
     bound = int((free // least_cpu).sum())
     if bound > _MANY_ROWS:
-        widths = np.minimum(shapes.high[jobs.shape[order]], nodes.rows)
+        widths = np.minimum(shapes.high, nodes.rows)
+        for row in shapes.bundles:
+            widths[row] = widths[shapes.components(row)].sum()
+        widths = widths[jobs.shape[order]]
         bound = min(bound, int((jobs.count[order] * widths).sum()))
     return bound + 1
 
@@ -202,17 +209,21 @@ def _demand(shapes: ShapeTable) -> Ints:
     out = np.ones((s, 1 + dims), np.int64)
     out[:, 1:] = shapes.node_need[:s, :dims] * shapes.low[:s, None]
     out[:, 1:] += shapes.task_need[:s, :dims] * shapes.ntasks[:s, None]
+    for row in shapes.bundles:
+        out[row, 1:] = out[shapes.components(row), 1:].sum(axis=0)
     return out
 
 
-def _timeline(nodes: NodeTable, running: RunningTable, memory: Memory, starts: int) -> Timeline:
-    """What runs, and room for so many starts, and for one gang more."""
-    rows = starts + nodes.rows
+def _timeline(
+    nodes: NodeTable, running: RunningTable, requests: Requests, memory: Memory, starts: int
+) -> Timeline:
+    """What runs, and room for so many starts, and for one gang or heterogeneous job more."""
+    rows = starts + max(nodes.rows, int(requests.shapes[views.WIDE].max(initial=0)))
     return views.Timeline(
         release_order=running.releases(),
         running=running.columns,
         run_amount=running.amount,
-        rows=np.empty((views.ROW_COLUMNS, rows), np.int64),
+        rows=np.zeros((views.ROW_COLUMNS, rows), np.int64),
         row_amount=np.empty((rows, len(nodes.dims)), np.int64),
         releases=memory.releases(running),
         buckets=np.empty(views.BUCKETS + 1, np.int64),
@@ -283,6 +294,8 @@ def _make(
         ward = Overlay(nodes, shapes, jobs, running, now)
         nodes, shapes, jobs, running = ward.nodes, ward.shapes, ward.jobs, ward.running
         memory, promises = Memory(), ward.promised(promises)
+    if shapes.bundles:  # kernels of their own: who has no such jobs does not wait for them
+        from sched_core import bundle_heads  # noqa: PLC0415
     jit.compile_kernels()
     order = jobs.order()
     least_cpu = _least_cpu(shapes)
@@ -290,7 +303,7 @@ def _make(
     running.fit_columns()
     cluster, requests = memory.bind(nodes, shapes, barred)
     starts = min(policy.max_starts, bound)
-    timeline = _timeline(nodes, running, memory, starts)
+    timeline = _timeline(nodes, running, requests, memory, starts)
     start_rows = np.zeros((3, starts + 1), np.int64)
     limits = (_demand(shapes), jobs.limits.left(), jobs.limits.chain())
     records = np.empty((views.RECORD_COLUMNS, len(order)), np.int32)
@@ -302,6 +315,8 @@ def _make(
     scratch = _scratch(nodes, shapes, int(np.count_nonzero(nodes.use)), requests.suited.shape[1])
     refresh(cluster, requests, scratch, memory.fresh, memory.changed, memory.anew)
     scratch.counters[views.LEAST_CPU] = least_cpu
+    if shapes.bundles:
+        bundle_heads.judge_bundles(requests)
     if topology is not None:
         cluster, scratch = add_switches(
             cluster, requests, scratch, shapes, topology, policy.fewest_switches
@@ -323,7 +338,10 @@ def _make(
     scratch.counters[views.DEPTH] = policy.depth
     at = run_pass(*views_of, int(fifo), now, 0)
     while at < len(order):
-        lead(*views_of, at, now, fifo=fifo)
+        if requests.shapes[views.MEMBERS, queue.jobs[views.J_SHAPE, order[at]]] > 0:
+            bundle_heads.decide(*views_of, at, now, fifo=fifo)
+        else:
+            lead(*views_of, at, now, fifo=fifo)
         at = run_pass(*views_of, int(fifo), now, at + 1)
     finish(*views_of, now, policy.estimate_steps, kept=False)
     return _plan(jobs, memory.ids(jobs, order), cluster, timeline, queue, scratch, now)
@@ -388,6 +406,7 @@ def _plan(
         node=timeline.rows[views.ROW_NODE, :rows],
         tasks=timeline.rows[views.ROW_TASKS, :rows],
         release=timeline.rows[views.ROW_RELEASE, :rows],
+        component=timeline.rows[views.ROW_COMPONENT, :rows],
         amount=timeline.row_amount[:rows],
         head_job=jobs.id[head[views.HEAD_RECORD]],
         head_partition=head[views.HEAD_PART] % span,
@@ -406,6 +425,7 @@ def _plan(
         examined=examined,
         now=now,
         head_tasks=np.empty(0, np.int64),
+        head_component=np.empty(0, np.int64),
         head_amount=np.empty((0, timeline.row_amount.shape[1]), np.int64),
         moved=np.zeros(len(queue.order), np.int64),
         moved_cause=np.zeros(len(queue.order), np.int64),

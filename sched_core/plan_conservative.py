@@ -44,6 +44,7 @@ class Promises:
     """[h+1]"""
     node: Ints
     tasks: Ints
+    component: Ints
     amount: Ints
     """[rows, dimensions]"""
     freed: bool = True
@@ -61,6 +62,7 @@ class Promises:
             plan.head_ptr,
             plan.head_node,
             plan.head_tasks,
+            plan.head_component,
             plan.head_amount,
         )
 
@@ -81,6 +83,7 @@ class Promises:
             ptr.astype(np.int64, copy=False),
             self.node[rows],
             self.tasks[rows],
+            self.component[rows],
             self.amount[rows],
         )
 
@@ -213,14 +216,18 @@ def plan_queue(
     planned = records[views_conservative.R_SLOT] >= 0
     shape = queue.jobs[views.J_SHAPE, queue.order[planned]]
     wide = np.minimum(requests.shapes[views.HIGH, shape], nodes)
+    wide = np.maximum(wide, requests.shapes[views.WIDE, shape])
     rows = int(wide.sum())
     if terms.leads:
-        rows = min(rows, nodes * scratch.heads.shape[1])
+        widest = int(requests.shapes[views.WIDE].max(initial=nodes))
+        rows = min(rows, widest * scratch.heads.shape[1])
     rows = taken + min(rows, SEGMENTS_MAX // 4)
-    held = Reservations(records, np.zeros((2, rows), np.int64), np.zeros((rows, dims), np.int64))
+    columns = np.zeros((views_conservative.HELD_ROW_COLUMNS, rows), np.int64)
+    held = Reservations(records, columns, np.zeros((rows, dims), np.int64))
     if last is not None:
         held.rows[views_conservative.ROW_NODE, :taken] = last.node
         held.rows[views_conservative.ROW_TASKS, :taken] = last.tasks
+        held.rows[views_conservative.HELD_COMPONENT, :taken] = last.component
         held.amount[:taken, : last.amount.shape[1]] = last.amount
     growth = rows + timeline.rows.shape[1]
     profile = _profile(timeline, nodes, dims, growth, terms, ties)
@@ -236,7 +243,7 @@ def plan_queue(
     views_of = (cluster, requests, timeline, queue, scratch)
     run_conservative(*views_of, profile, windows, held)
     if terms.leads:
-        find_starts(cluster, requests, queue, scratch, profile, windows, held, terms.estimate_steps)
+        find_starts(*views_of, profile, windows, held, terms.estimate_steps)
     finish(*views_of, terms.now, terms.estimate_steps, kept=True)
     return held
 
@@ -263,6 +270,7 @@ def heads_of(queue: Queue, held: Reservations, ids: Ints, span: int) -> dict[str
         "head_ptr": ptr,
         "head_node": held.rows[views_conservative.ROW_NODE, rows],
         "head_tasks": held.rows[views_conservative.ROW_TASKS, rows],
+        "head_component": held.rows[views_conservative.HELD_COMPONENT, rows],
         "head_amount": held.amount[rows],
         "moved": np.where(had, moved, 0),
         "moved_cause": records[views_conservative.R_CAUSE],

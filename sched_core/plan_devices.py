@@ -197,6 +197,8 @@ def _without(made: Plan, chosen: _Chosen) -> Plan:
         start_ptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         node=made.node[rows],
         tasks=made.tasks[rows],
+        component=made.component[rows],
+        release=made.release[rows],
         amount=made.amount[rows],
         code=code,
         short=short,
@@ -252,7 +254,7 @@ def _hopeless(shapes: ShapeTable, kind: int, legal: list[int], table: SlotTable)
         tasks = np.where(per > 0, (count - fixed) // np.maximum(per, 1), 0)
         fits = fixed + np.maximum(tasks, 0) * per == count
         able |= fits & ((per == 0) | ((tasks >= 1) & (tasks <= shapes.task_cap[:s])))
-    return np.flatnonzero(wants & ~able)
+    return np.flatnonzero(wants & ~able & (shapes.members[:s] == 0))
 
 
 def take(

@@ -7,9 +7,9 @@ plan's starts and the other preemptors: none is in vain. What victims leave over
 preemptors, who then need fewer or none of their own. Nodes promised to records ahead in the queue
 are left alone; a promise to a record behind may be delayed, as by any start of one ahead.
 
-Not asked for: records that limits keep back, that would have a bounded number of switches, or that
-want devices of boards with rules; whether they would start cannot be told by counts. Nor is a job
-a victim that holds a sick device: nobody would get that after it.
+Not asked for: heterogeneous jobs, records that limits keep back, that would have a bounded number of
+switches, or that want devices of boards with rules; whether they would start cannot be told by
+counts. Nor is a job a victim that holds a sick device: nobody would get that after it.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _asking(
     classes = dict(zip(rules.job[may].tolist(), rules.job_class[may].tolist(), strict=True))
     places = np.flatnonzero(waits & np.isin(made.job, rules.job[may]))
     shape = jobs.shape[jobs.order()[places]]
-    told = shapes.switches[shape] == 0
+    told = (shapes.switches[shape] == 0) & (shapes.members[shape] == 0)
     if slots is not None:
         told &= ~_ruled(shapes, slots)[shape]
     return [(place, classes[int(made.job[place])]) for place in places[told].tolist()]

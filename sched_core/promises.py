@@ -27,6 +27,8 @@ from sched_core.views import (
 )
 from sched_core.views_conservative import (
     BLOCK,
+    CLOCK,
+    EPOCH,
     L_NEXT,
     L_ROW,
     LENGTH,
@@ -144,6 +146,14 @@ def mark_rows(profile: Profile, held: Reservations, i: int, freed: bool) -> None
     """Mark the nodes of the promise of record `i`. O(rows)."""
     for k in range(held.records[R_FIRST, i], held.records[R_END, i]):
         mark(profile, held.rows[ROW_NODE, k], freed)
+
+
+@kernel
+def forget(profile: Profile, held: Reservations, i: int) -> None:
+    """The promise of record `i`, lifted, is given up: others may have what it held. O(rows)."""
+    mark_rows(profile, held, i, True)
+    held.records[R_START, i] = FAR
+    profile.state[EPOCH] = profile.state[CLOCK]
 
 
 @inlined

@@ -18,7 +18,7 @@ import numpy as np
 
 from sched_core.codes import VerdictCode
 from sched_core.plan import Plan, Policy, plan
-from sched_core.tables import Request, Tables
+from sched_core.tables import Bundle, Request, Tables
 
 if TYPE_CHECKING:
     from sched_core.plan_conservative import Promises
@@ -86,6 +86,8 @@ def remedies(
     )
     if minutes:
         found.append(Remedy(RemedyKind.TIME_LIMIT, limit=minutes * MINUTE, start=now))
+    if isinstance(request, Bundle):
+        return tuple(found)
     if request.min_nodes > 1:
         nodes = _most(
             1, request.min_nodes - 1, lambda n: with_request(_narrower(request, n)) == now

@@ -102,3 +102,33 @@ class Request:
             high = self.max_nodes or self.min_nodes or self.ntasks
             return min(high, self.ntasks)
         return self.max_nodes or self.nodes_low
+
+
+COMPONENTS_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A heterogeneous job: components that start at one instant, all of them or none.
+
+    They are placed one after the other, the first one first, each in the first of its own
+    partitions where it fits. Raises ValueError for fewer than two.
+    """
+
+    components: tuple[Request, ...]
+    apart: bool = False
+    """No node serves two of them; then none may name nodes that it requires."""
+
+    def __post_init__(self) -> None:
+        if self.apart and any(part.required for part in self.components):
+            raise ValueError("components that share no node cannot name nodes they require")
+        if not 2 <= len(self.components) <= COMPONENTS_MAX:
+            raise ValueError(
+                f"a heterogeneous job has 2..{COMPONENTS_MAX} components, "
+                f"not {len(self.components)}"
+            )
+
+    @property
+    def partitions(self) -> tuple[str, ...]:
+        """All partitions it may be in, those of the first component first."""
+        return tuple(dict.fromkeys(p for part in self.components for p in part.partitions))

@@ -19,7 +19,7 @@ from sched_core.columns import BITS, Ints
 from sched_core.jobs import JobTable
 from sched_core.nodes import NodeTable
 from sched_core.plan_conservative import Promises, Ties
-from sched_core.request import Request
+from sched_core.request import Bundle, Request
 from sched_core.reservation_table import Kept
 from sched_core.reserved_nodes import Changes, Inside, Links, Pools, settle_members, take
 from sched_core.running import RunningTable
@@ -148,7 +148,14 @@ class Overlay:
                 self.shapes.retain(made[key])
             self.jobs.shape[row] = made[key]
 
-    def _within(self, request: Request, name: str) -> Request:
+    def _within(self, request: Request | Bundle, name: str) -> Request | Bundle:
+        """A request in terms of the pools, of all its components."""
+        if isinstance(request, Bundle):
+            inside = tuple(self._inside(part, name) for part in request.components)
+            return replace(request, components=inside)
+        return self._inside(request, name)
+
+    def _inside(self, request: Request, name: str) -> Request:
         """A request in terms of the pools. Who wants a whole node gets none that is part reserved."""
         parts = []
         for part in request.partitions:
@@ -173,7 +180,8 @@ class Overlay:
             one = self._member.get(self.jobs.row(job_id)) if job_id in self.jobs else None
             if one is None:
                 continue
-            request = self.shapes.request(int(self.jobs.shape[self.jobs.row(job_id)]))
+            asked = self.shapes.request(int(self.jobs.shape[self.jobs.row(job_id)]))
+            request = asked.components[0] if isinstance(asked, Bundle) else asked
             part = inner(parts.text(int(partition[i])), one.of.name)
             partition[i] = max(parts.find(inner(part, "") if request.exclusive else part), 0)
             for k in range(int(last.ptr[i]), int(last.ptr[i + 1])):

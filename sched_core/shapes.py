@@ -11,7 +11,7 @@ from sched_core.alternatives import AlternativeTable
 from sched_core.columns import Ints, bit_row, resized, room, words
 from sched_core.licences import LicenceTable
 from sched_core.nodes import NodeTable
-from sched_core.request import Request
+from sched_core.request import Bundle, Request
 
 
 class ShapeTable:
@@ -24,7 +24,9 @@ class ShapeTable:
     `clauses[s, C, W]` with `nclauses[s]` (features: any clause whose bits a node has),
     `list_start[s]`, `nrequired[s]`, `nexcluded[s]` into `listed` (node rows: required, excluded),
     `users[s]`, `serial[s]` (another one for every request ever interned), `switches[s]` (most leaf
-    switches; 0: any), `switch_wait[s]` (s) and `relaxed[s]` (row of the same without; -1: none). All operations are O(size of one request), amortised.
+    switches; 0: any), `switch_wait[s]` (s), `relaxed[s]` (row of the same without; -1: none) and
+    `members[s]` (components of a `Bundle`: rows of their shapes follow in `listed`; all else of its row is its first one's,
+    but for `parts`, which has all partitions) and `apart[s]` (1: they share no node). All operations are O(size of one request), amortised.
     """
 
     _NAMES = (
@@ -43,6 +45,8 @@ class ShapeTable:
         "switches",
         "switch_wait",
         "relaxed",
+        "members",
+        "apart",
     )
     ntasks: Ints
     task_cap: Ints
@@ -59,14 +63,18 @@ class ShapeTable:
     switches: Ints
     switch_wait: Ints
     relaxed: Ints
+    members: Ints
+    apart: Ints
 
     def __init__(self, nodes: NodeTable) -> None:
         self.nodes = nodes
         self.licences = LicenceTable()
         self.licensed: dict[int, tuple[tuple[int, int], ...]] = {}
         """Rows of the shapes that ask for licences: number and count of each."""
-        self._row_of: dict[Request, int] = {}
-        self._requests: list[Request | None] = []
+        self._row_of: dict[Request | Bundle, int] = {}
+        self._requests: list[Request | Bundle | None] = []
+        self.bundles: dict[int, None] = {}
+        """Rows of heterogeneous jobs."""
         self._spare: list[int] = []
         width = nodes.dims.width
         self.node_need: Ints = np.zeros((16, width), np.int64)
@@ -91,28 +99,47 @@ class ShapeTable:
         """Rows in use or spare."""
         return len(self._requests)
 
-    def request(self, row: int) -> Request:
+    def request(self, row: int) -> Request | Bundle:
         """The request interned in a row."""
         found = self._requests[row]
         assert found is not None
         return found
 
-    def intern(self, request: Request) -> int:
+    def intern(self, request: Request | Bundle) -> int:
         """Row of a request; a new one lives from `retain` until as many `release` as `retain`."""
         known = self._row_of.get(request)
         if known is not None:
             return known
+        members = []
+        if isinstance(request, Bundle):
+            for component in request.components:
+                members.append(self.intern(component))
+                self.retain(members[-1])
         row = self._spare.pop() if self._spare else len(self._requests)
         if row == len(self._requests):
             self._requests.append(None)
         self._requests[row] = request
         self._row_of[request] = row
-        self._write(row, request)
-        if request.switches:
-            free = self.intern(replace(request, switches=0, switch_wait=0))
-            self.retain(free)
-            self.relaxed[row] = free
+        parts = request.components if isinstance(request, Bundle) else (request,)
+        self._write(row, parts[0], request.partitions, members)
+        self._write_licences(row, parts)
+        self.apart[row] = isinstance(request, Bundle) and request.apart
+        if members:
+            self.bundles[row] = None
+        if any(part.switches for part in parts):
+            free = tuple(replace(part, switches=0, switch_wait=0) for part in parts)
+            self.switches[row] = max(part.switches for part in parts)
+            self.switch_wait[row] = max(part.switch_wait for part in parts)
+            more = Bundle(free, request.apart) if isinstance(request, Bundle) else free[0]
+            self.relaxed[row] = self.intern(more)
+            self.retain(int(self.relaxed[row]))
         return row
+
+    def components(self, row: int) -> list[int]:
+        """Rows of the shapes of a heterogeneous job's components; empty: no such job."""
+        start = int(self.list_start[row] + self.nrequired[row] + self.nexcluded[row])
+        found: list[int] = self.listed[start : start + int(self.members[row])].tolist()
+        return found
 
     def retain(self, row: int, times: int = 1) -> None:
         """Count more users of a row."""
@@ -125,15 +152,20 @@ class ShapeTable:
         self.users[row] -= times
         if self.users[row] == 0:
             request = self.request(row)
-            for names in request.alternatives:
+            components = self.components(row)
+            first = request.components[0] if isinstance(request, Bundle) else request
+            for names in first.alternatives:
                 self.alternatives.give_back(names)
             del self._row_of[request]
+            self.bundles.pop(row, None)
             self._requests[row] = None
             self._spare.append(row)
             self.licensed.pop(row, None)
             self.choices[row] = -1
-            self._listed_dead += int(self.nrequired[row] + self.nexcluded[row])
-            self.nrequired[row] = self.nexcluded[row] = 0
+            self._listed_dead += int(self.nrequired[row] + self.nexcluded[row] + self.members[row])
+            self.nrequired[row] = self.nexcluded[row] = self.members[row] = 0
+            for component in components:
+                self.release(component)
             if self.relaxed[row] >= 0:
                 self.release(int(self.relaxed[row]))
 
@@ -147,9 +179,11 @@ class ShapeTable:
         for name, column in zip(self._NAMES, self.columns, strict=True):
             setattr(self, name, column)
 
-    def _write(self, row: int, request: Request) -> None:
+    def _write(
+        self, row: int, request: Request, partitions: tuple[str, ...], members: list[int]
+    ) -> None:
         nodes, dims = self.nodes, self.nodes.dims
-        parts = [nodes.partition_names.number(name) for name in request.partitions]
+        parts = [nodes.partition_names.number(name) for name in partitions]
         clauses = [[nodes.feature_names.number(f) for f in clause] for clause in request.features]
         choices = [self.alternatives.take(names) for names in request.alternatives] or [0]
         required = [nodes.names.number(name) for name in dict.fromkeys(request.required)]
@@ -183,10 +217,15 @@ class ShapeTable:
         self.nclauses[row] = len(clauses)
         for i, clause in enumerate(clauses):
             self.clauses[row, i] = bit_row(clause, self.clauses.shape[2])
-        self._write_lists(row, required, excluded)
-        if request.licences:
-            number = self.licences.names.number
-            self.licensed[row] = tuple((number(name), n) for name, n in request.licences)
+        self._write_lists(row, required, excluded, members)
+
+    def _write_licences(self, row: int, parts: tuple[Request, ...]) -> None:
+        wanted: dict[int, int] = {}
+        for name, count in (one for part in parts for one in part.licences):
+            number = self.licences.names.number(name)
+            wanted[number] = wanted.get(number, 0) + count
+        if wanted:
+            self.licensed[row] = tuple(wanted.items())
 
     def _fit_columns(self, parts: int, clauses: int, choices: int) -> None:
         self.nodes.fit_columns()
@@ -212,23 +251,26 @@ class ShapeTable:
         """Widen what depends on dimensions and features named since the last request."""
         self._fit_columns(0, 0, 0)
 
-    def _write_lists(self, row: int, required: list[int], excluded: list[int]) -> None:
+    def _write_lists(
+        self, row: int, required: list[int], excluded: list[int], members: list[int]
+    ) -> None:
         if self._listed_dead > 64 and self._listed_dead > self._listed_end // 2:
             self._compact_lists()
-        end = self._listed_end + len(required) + len(excluded)
+        end = self._listed_end + len(required) + len(excluded) + len(members)
         if end > len(self.listed):
             self.listed = resized(self.listed, room(end))
-        self.listed[self._listed_end : end] = required + excluded
+        self.listed[self._listed_end : end] = required + excluded + members
         self.list_start[row] = self._listed_end
         self.nrequired[row] = len(required)
         self.nexcluded[row] = len(excluded)
+        self.members[row] = len(members)
         self._listed_end = end
 
     def _compact_lists(self) -> None:
         """Move the live node lists together: amortised over the releases that left the holes."""
         old, end = self.listed.copy(), 0
         for row in self._row_of.values():
-            count = int(self.nrequired[row] + self.nexcluded[row])
+            count = int(self.nrequired[row] + self.nexcluded[row] + self.members[row])
             start = int(self.list_start[row])
             self.listed[end : end + count] = old[start : start + count]
             self.list_start[row] = end
@@ -241,13 +283,14 @@ class ShapeTable:
         out.nodes = nodes
         out._row_of, out._requests = dict(self._row_of), list(self._requests)  # noqa: SLF001
         out._spare, out.licensed = list(self._spare), dict(self.licensed)  # noqa: SLF001
+        out.bundles = dict(self.bundles)
         out.alternatives = self.alternatives.overlaid()
         for name in ("node_need", "task_need", "parts", "choices", "clauses", "listed", "columns"):
             setattr(out, name, getattr(self, name).copy())
         out._bind()  # noqa: SLF001  (a copy of its own class)
         return out
 
-    def content(self) -> dict[Request, int]:
+    def content(self) -> dict[Request | Bundle, int]:
         """Users of every request that has any."""
         rows = self._row_of.items()
         return {request: int(self.users[row]) for request, row in rows if self.users[row]}

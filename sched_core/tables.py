@@ -11,7 +11,7 @@ from sched_core.licences import LicenceTable
 from sched_core.limits import LimitTable
 from sched_core.names import CPU, MEMORY, Dimensions, GresAmount, Names
 from sched_core.nodes import NodeTable, NodeUse
-from sched_core.request import Request
+from sched_core.request import Bundle, Request
 from sched_core.running import RunningTable
 from sched_core.shapes import ShapeTable
 
@@ -19,6 +19,7 @@ __all__ = [
     "CPU",
     "DURATION_MAX",
     "MEMORY",
+    "Bundle",
     "Dimensions",
     "GresAmount",
     "JobTable",

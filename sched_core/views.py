@@ -123,7 +123,7 @@ class Requests(NamedTuple):
     clauses: Cube
     """[s, most, words] features."""
     listed: Vector
-    """Node rows: of each shape the required, then the excluded."""
+    """Node rows: of each shape the required, then the excluded; then shapes: see MEMBERS."""
     suits: Matrix
     """[s, words] kinds, usable ones, of which an empty node hosts a part of the shape."""
     suited: Matrix
@@ -200,8 +200,14 @@ POPULAR_WEIGHT = 28
 """Their records that wait."""
 NEAR = 29
 """Most leaf switches of a gang; FEWEST: as few as can be; 0: nodes by preference."""
-SHAPE_ROWS = 30
 FEWEST = 1 << 30
+MEMBERS = 30
+"""Components of a heterogeneous job, whose shapes `listed` names after its nodes; 0: no such job."""
+WIDE = 31
+"""Nodes that all of them together may take; 0: no such job."""
+APART = 32
+"""1: no node serves two of them."""
+SHAPE_ROWS = 33
 
 
 class Timeline(NamedTuple):
@@ -214,7 +220,7 @@ class Timeline(NamedTuple):
     run_amount: Matrix
     """[a rows, R]"""
     rows: Matrix
-    """[5, k], see below."""
+    """[6, k], see below."""
     row_amount: Matrix
     """[k, R]"""
     releases: Matrix
@@ -233,7 +239,9 @@ ROW_RELEASE = 2
 ROW_ORDER = 3
 """Placed rows by rising release."""
 ROW_SCRATCH = 4
-ROW_COLUMNS = 5
+ROW_COMPONENT = 5
+"""Which component of a heterogeneous job it is of, else 0."""
+ROW_COLUMNS = 6
 BUCKET_BITS = 11
 BUCKETS = 2048
 
@@ -364,4 +372,6 @@ BEST = 16
 POPULARS = 17
 SORTED = 18
 """Placed rows that ROW_ORDER has in order."""
-COUNTERS = 19
+TRIED = 19
+"""End of the rows that the last joint placement wrote beyond ROWS."""
+COUNTERS = 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sched_core.jit import inlined, kernel
+from sched_core.jit import entry, inlined, kernel
 from sched_core.licencecheck import licence_start, licensed, short_of
 from sched_core.verdict import LICENSES, PRIORITY, RESOURCES
 from sched_core.views import (
@@ -36,7 +36,7 @@ def open_options(req: Requests, scratch: Scratch, shape: int) -> int:
     return count
 
 
-@kernel
+@entry
 def may_lead(req: Requests, queue: Queue, scratch: Scratch, shape: int, now: int) -> bool:
     """Whether a job of a shape that does not fit could be a partition's head. O(partitions).
 
@@ -56,7 +56,7 @@ def say_licences(req: Requests, queue: Queue, shape: int, i: int) -> None:
         queue.records[V_SHORT, i] = lacking
 
 
-@kernel
+@entry
 def wait(req: Requests, queue: Queue, scratch: Scratch, i: int, closed: int) -> None:
     """Write why record `i` waits, whose shape does not fit. O(partitions).
 

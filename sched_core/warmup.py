@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from importlib import import_module
@@ -18,23 +19,24 @@ from pathlib import Path
 from sched_core import cachedir
 
 EVERYTHING = "all"
+_REST = (
+    "pool",
+    "fairshare",
+    "priority",
+    "gres",
+    "plan_preempt",
+    "topology",
+    "placement",
+    "gpushare",
+    "learned",
+)
 GROUPS = {
     "pass": ("plan",),
     "conservative": ("plan", "plan_conservative"),
+    "bundles": ("plan", "bundle_heads"),
     "priority": ("priority", "fairshare"),
-    EVERYTHING: (
-        "plan",
-        "plan_conservative",
-        "pool",
-        "fairshare",
-        "priority",
-        "gres",
-        "plan_preempt",
-        "topology",
-        "placement",
-        "gpushare",
-        "learned",
-    ),
+    "rest": _REST,
+    EVERYTHING: ("plan", "bundle_heads", "plan_conservative", *_REST),
 }
 """Modules that register a group's kernels, with those of the modules they import. `pass` is what a
 controller needs before it can start a job, and what else its configuration asks for: compiling all
@@ -49,7 +51,7 @@ def cache_is_warm(root: str | os.PathLike[str] | None = None, group: str = EVERY
 def warmup(root: str | os.PathLike[str] | None = None, group: str = EVERYTHING) -> float:
     """Compile, or load from the cache under `root`, a group's kernels; gives the seconds.
 
-    One process at a time compiles into a cache; others wait for it. A process that has loaded
+    Processes that compile at the same time share the work. A process that has loaded
     kernels before stays with the cache they came from. Raises OSError like `cachedir.use`.
     """
     began = time.perf_counter()
@@ -58,15 +60,23 @@ def warmup(root: str | os.PathLike[str] | None = None, group: str = EVERYTHING) 
 
     for name in GROUPS[group]:
         import_module(f"sched_core.{name}")
-    if cache_is_warm(directory.parent, group):
-        jit.compile_kernels()
-        return time.perf_counter() - began
-    with cachedir.alone(directory):
-        jit.compile_kernels()
-        if os.access(directory, os.W_OK):
-            for complete in GROUPS if group == EVERYTHING else (group,):
-                cachedir.mark_complete(directory, GROUPS[complete])
+    jit.compile_kernels()
+    if os.access(directory, os.W_OK) and not cache_is_warm(directory.parent, group):
+        for complete in GROUPS if group == EVERYTHING else (group,):
+            cachedir.mark_complete(directory, GROUPS[complete])
     return time.perf_counter() - began
+
+
+def _compile_halves(cache_dir: Path | None) -> None:
+    """Fill a cache with two processes; what goes wrong is told by whoever loads it afterwards."""
+    command = [sys.executable, "-m", "sched_core.warmup"]
+    command += ["--cache-dir", str(cache_dir)] if cache_dir is not None else []
+    halves = [
+        subprocess.Popen([*command, "--group", group], stdout=subprocess.DEVNULL)
+        for group in ("conservative", "rest")
+    ]
+    for half in halves:
+        half.wait()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,7 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="sched_core.warmup", description=main.__doc__)
     parser.add_argument("--cache-dir", type=Path, default=None, help="where caches are kept")
     parser.add_argument("--group", choices=sorted(GROUPS), default=EVERYTHING, help="which kernels")
+    parser.add_argument(
+        "--parallel", action="store_true", help="two processes first, each for one half of them"
+    )
     options = parser.parse_args(arguments)
+    if options.parallel and not cache_is_warm(options.cache_dir, options.group):
+        _compile_halves(options.cache_dir)
     try:
         seconds = warmup(options.cache_dir, options.group)
     except OSError as error:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from crane import features
 from crane.config.model import PartitionConfig
 from crane.jobspec import Component, Gres, JobSpec
+from crane.record import replace
 from cranectld.core.shares import class_of
 from cranectld.core.state import NodeClass, State
 
@@ -67,8 +68,14 @@ def shortfall(state: State, spec: JobSpec) -> str:
     part = spec.components[0]
     reasons = []
     for name in spec.partitions:
-        for wanted in features.parse(part.features).choices():
+        constraint = features.parse(part.features)
+        for wanted in constraint.choices():
             reason = _short_in(state, state.partitions[name], part, wanted)
+            for feature, count in constraint.counts:
+                if not reason:
+                    some = replace(part, ntasks=0, min_nodes=count, max_nodes=count)
+                    both = tuple((*names, feature) for names in wanted or ((),))
+                    reason = _short_in(state, state.partitions[name], some, both)
             if not reason:
                 return ""
             reasons.append(reason)

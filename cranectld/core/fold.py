@@ -8,18 +8,18 @@ from `rebuild(state)`, whatever the history was (tests/core/test_planner_fold.py
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from crane import features
 from crane.config.model import PriorityConfig, SchedulerConfig
-from crane.jobspec import UNLIMITED, JobSpec
+from crane.jobspec import UNLIMITED, Component, JobSpec
 from cranectld.core.eligibility import startable
 from cranectld.core.events import ConfigApplied, Logged, NodeChanged, NodeLost, NodeRegistered
 from cranectld.core.state import Job, Node, State
 from cranectld.core.usage import is_charged
 from sched_core.names import GresAmount
-from sched_core.request import Request
+from sched_core.request import Bundle, Request
 
 NS = 1_000_000_000
 NO_LIMIT = 1 << 40
@@ -30,7 +30,7 @@ class PendingRow(NamedTuple):
     """A pending record as the planner sees it; `duration` in seconds."""
 
     job_id: int
-    request: Request
+    request: Request | Bundle
     duration: int
     begin: int
     """Instant (ns) from which it may start."""
@@ -128,9 +128,9 @@ class RequestCache:
 
     def __init__(self, bound: int = 65_536) -> None:
         self._bound = bound
-        self._known: dict[int, tuple[JobSpec, Request]] = {}
+        self._known: dict[int, tuple[JobSpec, Request | Bundle]] = {}
 
-    def request(self, spec: JobSpec) -> Request:
+    def request(self, spec: JobSpec) -> Request | Bundle:
         """The request a spec stands for."""
         found = self._known.get(id(spec))
         if found is not None:
@@ -142,12 +142,40 @@ class RequestCache:
         return made
 
 
-def request_of(spec: JobSpec) -> Request:
-    """What the scheduling core places: the first component of a resolved spec."""
-    part = spec.components[0]
+def request_of(spec: JobSpec) -> Request | Bundle:
+    """What the scheduling core places: all components of a resolved spec, at one start."""
+    parts = tuple(_component(part, spec.partitions) for part in spec.components)
+    if len(parts) > 1:
+        return Bundle(parts)
+    counts = features.parse(spec.components[0].features).counts
+    return _counted(parts[0], counts) if counts else parts[0]
+
+
+def _counted(whole: Request, counts: tuple[tuple[str, int], ...]) -> Request | Bundle:
+    """`[rack1*2&rack2*4]`: so many nodes with each feature, and what is left of others, apart.
+
+    Rows of a start are those of the job's nodes, whichever component they are of.
+    """
+    rest = whole.min_nodes - sum(count for _, count in counts)
+    parts = [
+        replace(
+            whole,
+            features=tuple((*names, name) for names in whole.features or ((),)),
+            ntasks=0,
+            min_nodes=count,
+            max_nodes=count,
+        )
+        for name, count in counts
+    ]
+    if rest > 0:
+        parts.append(replace(whole, ntasks=0, min_nodes=rest, max_nodes=rest))
+    return Bundle(tuple(parts), apart=True) if len(parts) > 1 else parts[0]
+
+
+def _component(part: Component, partitions: tuple[str, ...]) -> Request:
     wanted = features.parse(part.features)
     return Request(
-        partitions=spec.partitions,
+        partitions=partitions,
         cpu_per_task=part.cpus_per_task,
         memory_per_task=-(-part.mem_per_cpu * part.cpus_per_task // 1000),
         memory_per_node=part.mem_per_node,

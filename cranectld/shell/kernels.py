@@ -16,6 +16,8 @@ log = logging.getLogger("planner")
 
 GROUP = "pass"
 """The group (sched_core.warmup) without which there is no pass."""
+BUNDLES = "bundles"
+"""The group that heterogeneous jobs need."""
 
 
 def groups_of(policy: PolicyRow) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from cranectld.core.events import Logged, TasksStarted
 from cranectld.core.fold import Delta, RequestCache, deltas, policy_row, rebuild
 from cranectld.core.state import State
 from cranectld.shell.clock import Clock
-from cranectld.shell.kernels import Kernels, groups_of
+from cranectld.shell.kernels import BUNDLES, Kernels, groups_of
 from cranectld.shell.loop import Loop, PartFailed
 from cranectld.shell.planning import Verdict
 from cranectld.shell.proposals import proposals
@@ -205,7 +205,8 @@ class Planner:
                 self._wanted = False
             while self._inbox:
                 passes.fold(self._inbox.popleft(), self._clock.now())
-            self._follow(passes)
+            if not self._follow(passes):
+                return
             self._answer(passes)
             begun = time.monotonic()
             plan = self._pass(passes)
@@ -214,12 +215,16 @@ class Planner:
             rested = begun + took + min(PAUSE_MAX, max(busy, took))
             due = self._next(passes, plan)
 
-    def _follow(self, passes: Passes) -> None:
-        """Plan as configured, as soon as the kernels for it are there."""
+    def _follow(self, passes: Passes) -> bool:
+        """Plan as configured, as soon as the kernels for it are there; False: closed meanwhile.
+
+        For heterogeneous jobs, once there are any, passes wait: no kernel is compiled within one.
+        """
         wanted = passes.tables.policy
         if wanted != self._policy and self._kernels.ready(groups_of(wanted)):
             self._policy = wanted
             passes.use(wanted)
+        return not passes.tables.tables.shapes.bundles or self._kernels.wait((BUNDLES,))
 
     def _answer(self, passes: Passes) -> None:
         """Answer what was asked since the last turn."""

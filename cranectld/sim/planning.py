@@ -260,9 +260,10 @@ def _place(state: State, job: Job, rooms: dict[str, _Room]) -> PlannedStart | No
         if partition is None or not partition.up:
             continue
         there = [rooms[n] for n in partition.nodes if n in rooms]
-        ways = (_choose(part, there, c) for c in features.parse(part.features).choices())
-        chosen = next((way for way in ways if way is not None), None)
-        if chosen is not None:
+        wanted = features.parse(part.features)
+        ways = [_choose(part, there, choice) or [] for choice in wanted.choices()]
+        chosen = next(filter(None, ways), [])
+        if chosen and wanted.met_by([room.node.config.features for room, _ in chosen]):
             taken = [room.take(part, tasks) for room, tasks in chosen]
             return PlannedStart(
                 job.job_id, tuple(s for s, _ in taken), tuple(g for _, g in taken), name

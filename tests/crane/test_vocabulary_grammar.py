@@ -43,7 +43,7 @@ MALFORMED = [
     (dependency.parse, "BAD_DEPENDENCY", ["afterok:1,afterok:2?afterok:3", "singleton:1", "12"]),
     (dependency.parse, "BAD_DEPENDENCY", ["afterok:1+5", "after:1+x", "afterok:0", "afterok:1_x"]),
     (dependency.parse, "BAD_DEPENDENCY", ["afterok" + ":1" * 2000, "expand:12"]),
-    (features.parse, "BAD_FEATURES", ["[a*2|b]", "a*2", "a&", "|a", "(a", "a)", "a b", "a,b", "!a"]),
+    (features.parse, "BAD_FEATURES", ["[a*2|b]", "a*2", "[a*2", "a&", "|a", "(a", "a)", "a b", "a,b", "!a"]),
     (features.parse, "BAD_FEATURES", ["(" * 50 + "a" + ")" * 50, "&".join(["(a|b)"] * 2 + ["("])]),
     (features.parse, "BAD_FEATURES", ["&".join(f"(a{i}|b{i})" for i in range(20)), "x" * 5000]),
     (selector.parse, "BAD_SELECTOR", ["", "x", "0", "12_", "12_[", "12_[3-1]", "12.x", "12+", "12,,13"]),
@@ -227,6 +227,33 @@ def test_features_bind_and_over_or():
     assert features.parse("(a|b)&c").every == (("a", "c"), ("b", "c"))
     assert features.normalise("c | b&a | a") == "a|c"
     assert features.parse("  ") == features.Constraint()
+
+
+def test_counts_in_brackets_are_met_by_nodes_that_count_once():
+    parsed = features.parse("ib&[r2*1 & r1*2]")
+    assert parsed == features.Constraint((("ib",),), (), (("r1", 2), ("r2", 1)))
+    assert parsed.counted() == 3
+    assert features.normalise("[b&a*2]&c") == "c&[a*2&b*1]"
+    both = ("ib", "r1", "r2")
+    assert parsed.met_by([both, both, both])
+    assert parsed.met_by([("ib", "r1"), both, both])
+    assert not parsed.met_by([("ib", "r1"), ("ib", "r1"), ("ib", "r1")])
+    assert not parsed.met_by([both, both])
+    assert not parsed.met_by([both, both, ("r1",)])
+    for bad, why in [
+        ("[a*2|b*1]", "joined by '&'"),
+        ("[a*0]", "must be 1 to"),
+        ("[a*]", "must be 1 to"),
+        ("[a*9999999999]", "must be 1 to"),
+        ("[a*2&a*1]", "counted twice"),
+        ("a*2", "a count outside of brackets"),
+        ("[a*2]|b", "brackets beside '|'"),
+        ("[a*2]&[b|c]", "alternatives and counts"),
+        ("[a*2", "joined by '&'"),
+    ]:
+        with pytest.raises(CraneError, match=re.escape(why)) as caught:
+            features.parse(bad)
+        assert caught.value.code == ErrorCode.BAD_FEATURES
 
 
 def test_alternatives_in_brackets_hold_for_all_nodes_together():

@@ -39,6 +39,7 @@ def resolve(state: State, spec: JobSpec, principal: Principal, now: int) -> JobS
     part = spec.components[0]
     _check_nodes(state, part)
     _check_features(state, part.features)
+    part = _counted(part)
     partitions = _partitions(state, spec)
     limit = spec.time_limit or partitions[0].default_time or partitions[0].max_time
     partitions = _within_time(partitions, limit)
@@ -169,12 +170,37 @@ def _check_features(state: State, expression: str) -> None:
     known = {name: None for kind in state.classes for name in kind.features}
     ways = [names for choice in wanted.choices() for names in choice]
     missing = [name for names in ways for name in names if name not in known]
+    counted = [name for name, _ in wanted.counts if name not in known]
+    if counted:
+        missing, ways = counted, []
     if missing and all(any(name in missing for name in names) for names in ways):
         raise Rejected(
             Refusal.UNSATISFIABLE,
             f"no node has the feature {missing[0]}",
             did_you_mean(missing[0], known) or "cinfo -o '%N %f' shows the features of nodes",
         )
+
+
+def _counted(part: Component) -> Component:
+    """A component whose counts of features say how many nodes it has. Raises BAD_REQUEST."""
+    wanted = features.parse(part.features)
+    if not wanted.counts:
+        return part
+    nodes = max(part.min_nodes, wanted.counted())
+    if (part.max_nodes and part.max_nodes != nodes) or 0 < part.min_nodes < wanted.counted():
+        raise bad(
+            f"the counts of {part.features} need {wanted.counted()} nodes or more, and how many is "
+            "to be certain",
+            f"use --nodes={nodes}",
+        )
+    if part.ntasks not in (0, nodes * (part.ntasks_per_node or 1)):
+        raise bad(
+            f"{part.ntasks} tasks on {nodes} nodes: with counts of features all have as many",
+            "use --ntasks-per-node instead of --ntasks",
+        )
+    if part.nodelist:
+        raise bad("a node list and counts of features", "use one of them")
+    return replace(part, min_nodes=nodes, max_nodes=nodes)
 
 
 def _partitions(state: State, spec: JobSpec) -> list[PartitionConfig]:

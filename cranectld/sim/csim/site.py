@@ -10,7 +10,7 @@ from cranectld.core.fold import NodeRow, RunningRow
 from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.workload import Workload
 from sched_core.columns import Ints
-from sched_core.request import Request
+from sched_core.request import Bundle, Request
 
 PARTITION = ("pool",)
 CPU = 1000
@@ -30,7 +30,7 @@ class Site:
     """Nodes over time, and what jobs ask of them; vectors are by job of the workload."""
 
     nodes: tuple[NodeRow, ...]
-    requests: tuple[Request, ...]
+    requests: tuple[Request | Bundle, ...]
     eligible: Ints
     """Instant (s) from which a job may start."""
     priority: Ints
