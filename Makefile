@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 ## test     run the tests, in parallel
 test: setup
-	$(BIN)/python -m sched_core.warmup
+	$(BIN)/python -m sched_core.warmup --parallel
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 ## test-nojit   the tests of the scheduling core with its kernels interpreted, on small examples

@@ -149,15 +149,16 @@ def _check_owner(directory: Path) -> None:
 
 
 @contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """One process at a time compiles into a directory: others wait, then find what it has made.
+def alone(directory: Path, module: str) -> Iterator[None]:
+    """One process at a time compiles a module's kernels: others wait, then find what it has made.
 
-    Without effect where nothing can be written: nothing is kept there either.
+    Several may so share the work on different modules. Without effect where nothing can be written:
+    nothing is kept there either.
     """
     if not os.access(directory, os.W_OK):
         yield
         return
-    with (directory / _LOCK).open("w") as lock:
+    with (directory / f"{place(module)}.{_LOCK}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

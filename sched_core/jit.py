@@ -44,11 +44,15 @@ def numba_types(annotated: Any, scope: dict[str, Any]) -> list[Any]:
     return types
 
 
+def _last_name(module: str) -> str:
+    return module.removeprefix(f"{cachedir.PACKAGE}.")
+
+
 class _Place:
     """Tells numba where a kernel is kept (`cachedir.place`): the directory's name is its stamp."""
 
     def __init__(self, module: str) -> None:
-        self._path = str(_DIRECTORY / cachedir.place(module.removeprefix(f"{cachedir.PACKAGE}.")))
+        self._path = str(_DIRECTORY / cachedir.place(_last_name(module)))
 
     @classmethod
     def from_function(cls, function: Any, _file: str) -> _Place:
@@ -123,11 +127,13 @@ def compile_kernels() -> None:
     """Compile or load every kernel defined so far, callees first, and forbid any other signature.
 
     Explicit and final, lest a literal argument makes another copy of a kernel and all it calls.
-    Idempotent and cheap once done. Does nothing when numba is disabled (NUMBA_DISABLE_JIT=1).
+    Idempotent and cheap once done; processes that compile at the same time share the work. Does
+    nothing when numba is disabled (NUMBA_DISABLE_JIT=1).
     """
     while len(_READY) < len(_KERNELS):
         function, signature = _KERNELS[len(_READY)]
         if not _config.DISABLE_JIT:
-            function.compile(signature)
+            with cachedir.alone(_DIRECTORY, _last_name(function.__module__)):
+                function.compile(signature)
             function.disable_compile()
         _READY.append(function)

@@ -12,7 +12,6 @@ import numpy as np
 from cranectld.sim.csim.errors import CsimError
 from cranectld.sim.csim.machine import Machine
 from cranectld.sim.csim.workload import Workload
-from sched_core import cachedir
 from sched_core.columns import Ints
 
 if TYPE_CHECKING:
@@ -185,8 +184,7 @@ def _control() -> Ints:
 
 
 def load_kernels() -> None:
-    """Compile or load the kernels imported so far; one process at a time fills their cache."""
+    """Compile or load the kernels imported so far."""
     from sched_core import jit  # noqa: PLC0415
 
-    with cachedir.alone(cachedir.use()):
-        jit.compile_kernels()
+    jit.compile_kernels()
