@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -139,20 +136,3 @@ def test_files_are_written_both_or_neither(
     assert main(["replay", trace, *words, "--plot", str(tmp_path / "gone" / "plot.html")]) == 6
     assert "plot.html: cannot be written" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["log.swf"]
-
-
-@pytest.mark.parametrize("policy", ["easy", "conservative"])
-def test_an_interrupted_replay_leaves_no_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
-) -> None:
-    files = ["--jobs", str(tmp_path / "starts.csv"), "--plot", str(tmp_path / "plot.html")]
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        assert main(["replay", KTH, "--nodes", "100x1", "--policy", policy, *files]) == 130
-    finally:
-        timer.cancel()
-    output = capsys.readouterr()
-    assert output.err == "csim: interrupted; nothing was written\n"
-    assert not output.out
-    assert not list(tmp_path.iterdir())

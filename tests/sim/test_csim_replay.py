@@ -158,16 +158,17 @@ def test_the_trace_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no policy 'lottery'" in capsys.readouterr().err
 
 
-def test_a_terminal_sees_progress_and_can_interrupt(tmp_path: Path) -> None:
-    out = tmp_path / "starts.csv"
+@pytest.mark.parametrize("policy", ["easy", "conservative"])
+def test_a_terminal_sees_progress_and_can_interrupt(tmp_path: Path, policy: str) -> None:
+    files = ["--jobs", str(tmp_path / "starts.csv"), "--plot", str(tmp_path / "plot.html")]
     # whoever runs the tests in the background has them ignore interrupts
     heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     heed += "runpy.run_module('cranectld.sim.csim', run_name='__main__', alter_sys=True)"
-    command = [sys.executable, "-c", heed, "replay", KTH, "--nodes", "50x2"]
+    command = [sys.executable, "-c", heed, "replay", KTH, "--nodes", "50x2", "--policy", policy]
     master, slave = pty.openpty()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [*command, "--jobs", str(out)], stdout=subprocess.PIPE, stderr=slave, env=environment
+        [*command, *files], stdout=subprocess.PIPE, stderr=slave, env=environment
     ) as process:
         seen = b""
         while b" of 28,481 jobs" not in seen:
