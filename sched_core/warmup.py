@@ -29,6 +29,7 @@ _REST = (
     "placement",
     "gpushare",
     "learned",
+    "bundle_heads",
 )
 GROUPS = {
     "pass": ("plan",),
@@ -36,7 +37,7 @@ GROUPS = {
     "bundles": ("plan", "bundle_heads"),
     "priority": ("priority", "fairshare"),
     "rest": _REST,
-    EVERYTHING: ("plan", "bundle_heads", "plan_conservative", *_REST),
+    EVERYTHING: ("plan", "plan_conservative", *_REST),
 }
 """Modules that register a group's kernels, with those of the modules they import. `pass` is what a
 controller needs before it can start a job, and what else its configuration asks for: compiling all
