@@ -7,7 +7,6 @@ over tables that an earlier pass has seen.
 from __future__ import annotations
 
 import gc
-import resource
 import sys
 import time
 from dataclasses import replace
@@ -16,10 +15,9 @@ from statistics import median
 
 import numpy as np
 
-from bench.core import EVERYTHING, REPEATS
+from bench.core import EVERYTHING, REPEATS, finish
 from bench.report import Report
-from bench.soundness import violations
-from bench.workload import ASSOCIATIONS, NOW, SIZES, WINDOW, Arrays, load, make, plan_arrays, read
+from bench.workload import ASSOCIATIONS, NOW, SIZES, WINDOW, Arrays, load, make, read
 from sched_core.memory import Memory
 from sched_core.plan import Plan, Policy, PolicyKind, plan
 from sched_core.plan_conservative import Promises
@@ -42,7 +40,7 @@ def backfill(report: Report, jobs: int, workload: Path | None, path: Path | None
     policy = replace(EVERYTHING, kind=PolicyKind.CONSERVATIVE, depth=DEPTH)
     made, took = _passes(tables, int(state["now_s"]), policy)
     _report(report, tables, made, took, depth=DEPTH)
-    _check(report, state, made, path)
+    finish(report, state, made, path)
 
 
 def deep1000(report: Report, jobs: int, workload: Path | None, path: Path | None) -> None:
@@ -53,12 +51,12 @@ def deep1000(report: Report, jobs: int, workload: Path | None, path: Path | None
     policy = replace(EVERYTHING, kind=PolicyKind.CONSERVATIVE, window=window)
     made, took = _passes(tables, now, policy)
     _report(report, tables, made, took, window_s=window)
-    _check(report, state, made, path)
+    finish(report, state, made, path)
     rest = _free(tables, state)
     again, took = _passes(tables, now, policy, Promises.of(made))
     report.metric("started_after_freeing", again.starts, "starts", nodes=FREED)
     report.metric("second_pass_s", took, "s", promised=len(again.head_job))
-    _check(report, rest, again, None)
+    finish(report, rest, again, None)
     if not again.starts or (again.moved != 0).any():
         sys.exit(f"{report.scenario}: nothing started on free nodes, or a promise moved later")
 
@@ -139,16 +137,3 @@ def _report(report: Report, tables: Tables, made: Plan, took: float, **params: o
     counts = {"starts": made.starts, "promised": len(made.head_job)}
     report.metric("pass_s", took, "s", **size, **counts, **params)
     report.metric("verdicts_per_s", len(made.job) / took, "verdicts/s")
-
-
-def _check(report: Report, state: Arrays, made: Plan, path: Path | None) -> None:
-    """Memory; the plan is checked, and written where that is asked for."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    report.metric("rss_mib", peak, "MiB")
-    arrays = plan_arrays(made, int(state["now_s"]))
-    wrong = violations(state, arrays)
-    if wrong:
-        sys.exit(f"{report.scenario}: the plan is not sound: {'; '.join(wrong)}")
-    if path is not None:
-        with path.open("wb") as archive:
-            np.savez(archive, allow_pickle=False, **arrays)

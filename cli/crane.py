@@ -30,7 +30,7 @@ needs no root and no configuration, listens on 127.0.0.1 alone, and obeys only y
       --mem=SIZE         memory of each (default: the machine's, shared by all nodes)
       --gres=LIST        devices of each, plain files: gpu:a100:2,npu:4
       --node-gres=N:LIST other devices for the N-th node (from 1); may be repeated
-      --policy=NAME      easy or fifo (default easy)
+      --policy=NAME      fifo, easy, conservative or conservative-replan (default easy)
   status                 what runs
   down                   end it: its jobs, agents and controller
       --purge            also remove its files (queue, accounting, logs)
@@ -94,6 +94,7 @@ def _main(argv: list[str]) -> int:
 
 def _up(given: Given, home: str) -> int:
     from cli.devcluster import Plan, up
+    from crane.config.model import POLICIES
 
     nodes = given.get("nodes", 1)
     if nodes > MAX_NODES:
@@ -101,8 +102,10 @@ def _up(given: Given, home: str) -> int:
             ErrorCode.BAD_VALUE, f"--nodes: at most {MAX_NODES} agents fit on one machine"
         )
     policy = given.get("policy", "easy")
-    if policy not in {"easy", "fifo"}:
-        raise CraneError(ErrorCode.BAD_VALUE, f"unknown policy {shown(policy)}", "easy or fifo")
+    if policy not in POLICIES:
+        raise CraneError(
+            ErrorCode.BAD_VALUE, f"unknown policy {shown(policy)}", ", ".join(POLICIES)
+        )
     own = {number: gres.parse(text) for number, text in given.get("node-gres", ())}
     wrong = [number for number in own if not 1 <= number <= nodes]
     if wrong:
