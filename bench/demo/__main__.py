@@ -87,7 +87,7 @@ def _start(stage: Stage, home: str, work: str) -> float:
                 told = True
                 stage.say(
                     "The first start of a version compiles the scheduling kernels and keeps them: "
-                    "half a minute, more on a busy machine."
+                    "about a minute, more on a busy machine."
                 )
             time.sleep(_LOOK)
     return time.monotonic()
